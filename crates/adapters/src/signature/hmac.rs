@@ -1,0 +1,35 @@
+//! HMAC-SHA-256 and SHA-256, by ring.
+
+use domain::signature::BodyDigest;
+use ring::{digest, hmac};
+
+/// An HMAC keyed with nothing proves nothing, so that there is no key without bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("secret is empty")]
+pub struct EmptySecret;
+
+pub(super) struct HmacSha256(hmac::Key);
+
+impl HmacSha256 {
+    pub(super) fn new(secret: &[u8]) -> Result<Self, EmptySecret> {
+        if secret.is_empty() {
+            return Err(EmptySecret);
+        }
+        Ok(Self(hmac::Key::new(hmac::HMAC_SHA256, secret)))
+    }
+
+    pub(super) fn sign(&self, message: &[u8]) -> [u8; 32] {
+        let tag = hmac::sign(&self.0, message);
+        tag.as_ref().try_into().expect("a SHA-256 tag has 32 bytes")
+    }
+
+    /// Whether `tag` is the tag of `message`; the time it takes does not depend on where they differ.
+    pub(super) fn verify(&self, message: &[u8], tag: &[u8; 32]) -> bool {
+        hmac::verify(&self.0, message, tag).is_ok()
+    }
+}
+
+pub(super) fn sha256(bytes: &[u8]) -> BodyDigest {
+    let digest = digest::digest(&digest::SHA256, bytes);
+    BodyDigest(digest.as_ref().try_into().expect("a SHA-256 digest has 32 bytes"))
+}

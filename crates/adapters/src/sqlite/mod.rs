@@ -1,0 +1,127 @@
+//! The storage ports on embedded SQLite, in one file of the disk.
+//!
+//! One thread writes and gathers whatever waits into one commit ([`writer`]); a pool of read-only
+//! connections answers questions beside it ([`reader`]). Write-ahead logging lets both go on at once.
+
+mod batch;
+mod error;
+mod reader;
+mod schema;
+mod writer;
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use domain::message::NewMessage;
+use domain::query::{Filter, Listing, MessageQuery, Page, Stats};
+use domain::store::{Appended, MessageStore, StoreError};
+
+pub use schema::{OpenError, SCHEMA_VERSION};
+pub use writer::{BATCH_MESSAGES_MAX, QUEUE_BYTES_MAX, QUEUE_DELIVERIES_MAX};
+
+use reader::Reader;
+use writer::Writer;
+
+/// A store in one SQLite database.
+pub struct SqliteStore {
+    path: PathBuf,
+    writer: Writer,
+    reader: Reader,
+}
+
+/// How to open a store.
+pub struct SqliteOptions {
+    /// The database file; it, its folder and its schema are made if they are not there.
+    pub path: PathBuf,
+    /// Most messages of one commit; [`BATCH_MESSAGES_MAX`] but for measurements of what it gains.
+    pub batch_messages_max: usize,
+    /// Called after each commit, on the thread that writes: must be quick.
+    pub on_commit: Box<dyn Fn(CommitReport) + Send>,
+}
+
+/// One try to commit.
+#[derive(Clone, Copy, Debug)]
+pub struct CommitReport {
+    /// How many messages it was about, repeats included.
+    pub messages: usize,
+    /// From the start of the transaction to its end.
+    pub took: Duration,
+    /// Whether it came to be.
+    pub ok: bool,
+}
+
+/// What a store takes up.
+#[derive(Clone, Copy, Debug)]
+pub struct Usage {
+    /// Deliveries that wait for a commit.
+    pub queue_depth: usize,
+    /// Size of the database file.
+    pub database_bytes: u64,
+    /// Size of the write-ahead log.
+    pub wal_bytes: u64,
+}
+
+impl SqliteStore {
+    /// Opens the database, brings its schema up to date and starts to take messages.
+    ///
+    /// # Errors
+    /// [`OpenError`]; a database made by a newer version is left as it is.
+    pub fn open(options: SqliteOptions) -> Result<Self, OpenError> {
+        let path = options.path.clone();
+        let db = schema::open_and_migrate(&path)?;
+        let reader = Reader::open(&path)?;
+        let writer = Writer::start(db, options);
+        Ok(Self { path, writer, reader })
+    }
+
+    /// Takes no more messages, commits those that wait, moves the write-ahead log into the database
+    /// and closes it. What is appended later fails.
+    pub async fn close(&self) {
+        self.writer.close().await;
+    }
+
+    /// What the store takes up now; a file that can't be looked at counts as empty.
+    #[must_use]
+    pub fn usage(&self) -> Usage {
+        let bytes = |path: &Path| std::fs::metadata(path).map_or(0, |m| m.len());
+        let mut wal = self.path.clone().into_os_string();
+        wal.push("-wal");
+        Usage {
+            queue_depth: self.writer.queue_depth(),
+            database_bytes: bytes(&self.path),
+            wal_bytes: bytes(Path::new(&wal)),
+        }
+    }
+}
+
+/// Brings the schema of the database at `path` up to date, making what is not there.
+///
+/// # Errors
+/// [`OpenError`]; a database made by a newer version is left as it is.
+pub fn migrate(path: &Path) -> Result<(), OpenError> {
+    schema::open_and_migrate(path).map(drop)
+}
+
+#[async_trait]
+impl MessageStore for SqliteStore {
+    async fn append(&self, messages: Vec<NewMessage>) -> Result<Vec<Appended>, StoreError> {
+        self.writer.append(messages).await
+    }
+}
+
+#[async_trait]
+impl MessageQuery for SqliteStore {
+    async fn list(&self, filter: &Filter, page: Page) -> Result<Listing, StoreError> {
+        self.reader.list(filter.clone(), page).await
+    }
+
+    async fn stats(&self, top_senders_max: u16) -> Result<Stats, StoreError> {
+        self.reader.stats(top_senders_max).await
+    }
+
+    async fn ready(&self) -> Result<(), StoreError> {
+        self.reader.ready().await?;
+        self.writer.ready().await
+    }
+}

@@ -1,0 +1,199 @@
+//! Opening the database: settings of a connection, migrations, and the check that we know them all.
+
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use refinery::{Migration, Runner};
+use rusqlite::config::DbConfig;
+use rusqlite::{Connection, OpenFlags};
+
+mod embedded {
+    refinery::embed_migrations!("../../migrations/sqlite");
+}
+
+/// The newest schema that this program knows: the number of the last file in `migrations/sqlite`.
+pub const SCHEMA_VERSION: i32 = 1;
+
+/// Before this version, resetting the write-ahead log could lose a commit
+/// (<https://sqlite.org/releaselog/3_51_3.html>, "WAL-reset" bug).
+const SQLITE_VERSION_MIN: i32 = 3_051_003;
+
+/// How long to wait for a lock that another process holds (a backup, an operator's shell).
+const BUSY_WAIT_MAX: Duration = Duration::from_secs(5);
+
+/// What the write-ahead log is cut back to after it grew under a long read.
+const WAL_BYTES_KEPT: u64 = 64 << 20;
+
+/// Page cache of the connection that writes, in KiB: the upper levels of all its indexes.
+const WRITER_CACHE_KIB: u64 = 64 << 10;
+
+/// Why a database can't be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// SQLite itself is too old.
+    #[error("SQLite {0} has a known bug in write-ahead logging, at least 3.51.3 is needed")]
+    OldSqlite(&'static str),
+    /// A file or folder can't be made.
+    #[error("cannot create folder {path}: {source}")]
+    Folder {
+        /// The folder.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// SQLite refuses.
+    #[error("cannot open database at {path}: {source}")]
+    Sqlite {
+        /// The database file.
+        path: PathBuf,
+        /// Why.
+        source: rusqlite::Error,
+    },
+    /// The file system can't do what write-ahead logging needs.
+    #[error(
+        "cannot open database at {path}: write-ahead logging is not possible there (journal mode is {mode})"
+    )]
+    NoWal {
+        /// The database file.
+        path: PathBuf,
+        /// The journal mode that SQLite fell back to.
+        mode: String,
+    },
+    /// It was made by a newer version of Hookkeeper; it was not touched.
+    #[error(
+        "database at {path} has schema version {found}, made by a newer hookkeeper: this one knows up to {known} and leaves it untouched"
+    )]
+    Newer {
+        /// The database file.
+        path: PathBuf,
+        /// Its schema version.
+        found: i32,
+        /// Ours.
+        known: i32,
+    },
+    /// A migration fails, or one that was applied is not ours.
+    #[error("cannot migrate database at {path}: {source}")]
+    Migrate {
+        /// The database file.
+        path: PathBuf,
+        /// Why.
+        source: Box<refinery::Error>,
+    },
+    /// The pool of connections can't be filled.
+    #[error("cannot open database at {path} for reading: {source}")]
+    Pool {
+        /// The database file.
+        path: PathBuf,
+        /// Why.
+        source: r2d2::Error,
+    },
+}
+
+/// Opens the database for writing and brings its schema up to date.
+pub(super) fn open_and_migrate(path: &Path) -> Result<Connection, OpenError> {
+    if rusqlite::version_number() < SQLITE_VERSION_MIN {
+        return Err(OpenError::OldSqlite(rusqlite::version()));
+    }
+    create_folder(path)?;
+    refuse_newer(path)?;
+    let mut db = open_writer(path)?;
+    // Grouped: all that is missing in one transaction, with the record of it.
+    let runner = runner(embedded::migrations::runner().get_migrations());
+    runner
+        .run(&mut db)
+        .map_err(|source| OpenError::Migrate { path: path.to_owned(), source: Box::new(source) })?;
+    Ok(db)
+}
+
+fn runner(migrations: &[Migration]) -> Runner {
+    Runner::new(migrations).set_grouped(true)
+}
+
+/// Opens an existing, migrated database for writing.
+pub(super) fn open_writer(path: &Path) -> Result<Connection, OpenError> {
+    let sqlite = |source| OpenError::Sqlite { path: path.to_owned(), source };
+    let db = Connection::open(path).map_err(sqlite)?;
+    let mode = prepare_writer(&db).map_err(sqlite)?;
+    if mode != "wal" {
+        return Err(OpenError::NoWal { path: path.to_owned(), mode });
+    }
+    Ok(db)
+}
+
+/// Returns the journal mode.
+fn prepare_writer(db: &Connection) -> rusqlite::Result<String> {
+    db.busy_timeout(BUSY_WAIT_MAX)?;
+    let mode = db.pragma_update_and_check(None, "journal_mode", "wal", |row| row.get(0))?;
+    // FULL: a commit returns when the write-ahead log is flushed. The whole product rests on it.
+    db.pragma_update(None, "synchronous", "full")?;
+    db.pragma_update(None, "foreign_keys", true)?;
+    db.pragma_update(None, "journal_size_limit", WAL_BYTES_KEPT)?;
+    db.pragma_update(None, "cache_size", format!("-{WRITER_CACHE_KIB}"))?;
+    db.set_prepared_statement_cache_capacity(32);
+    Ok(mode)
+}
+
+/// Settings of a connection that reads.
+pub(super) fn prepare_reader(db: &Connection) -> rusqlite::Result<()> {
+    db.busy_timeout(BUSY_WAIT_MAX)?;
+    db.pragma_update(None, "query_only", true)?;
+    db.set_prepared_statement_cache_capacity(32);
+    Ok(())
+}
+
+/// The version of the last migration that was applied.
+pub(super) fn version(db: &Connection) -> rusqlite::Result<i32> {
+    let migrated = db.table_exists(None, "refinery_schema_history")?;
+    if !migrated {
+        return Ok(0);
+    }
+    db.query_row("SELECT coalesce(max(version), 0) FROM refinery_schema_history", [], |row| row.get(0))
+}
+
+/// Looks before anything is written, not even a write-ahead log that a crash left.
+fn refuse_newer(path: &Path) -> Result<(), OpenError> {
+    if !path.exists() {
+        return Ok(());
+    }
+    let look = || {
+        let db = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
+        db.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
+        db.busy_timeout(BUSY_WAIT_MAX)?;
+        version(&db)
+    };
+    let found = look().map_err(|source| OpenError::Sqlite { path: path.to_owned(), source })?;
+    if found > SCHEMA_VERSION {
+        return Err(OpenError::Newer { path: path.to_owned(), found, known: SCHEMA_VERSION });
+    }
+    Ok(())
+}
+
+/// Makes the database's folder and flushes its name to disk: SQLite flushes only what is inside it.
+fn create_folder(path: &Path) -> Result<(), OpenError> {
+    let folder = match path.parent() {
+        Some(folder) if folder != Path::new("") => folder,
+        _ => return Ok(()),
+    };
+    if folder.is_dir() {
+        return Ok(());
+    }
+    let create = || {
+        fs::create_dir_all(folder)?;
+        let absolute = fs::canonicalize(folder)?;
+        absolute.parent().map_or(Ok(()), |parent| File::open(parent)?.sync_all())
+    };
+    create().map_err(|source| OpenError::Folder { path: folder.to_owned(), source })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_known_version_is_that_of_the_last_migration() {
+        let runner = embedded::migrations::runner();
+        let last = runner.get_migrations().iter().map(Migration::version).max();
+        assert_eq!(last.map(i64::from), Some(i64::from(SCHEMA_VERSION)));
+    }
+}

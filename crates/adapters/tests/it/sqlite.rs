@@ -1,0 +1,232 @@
+//! What only SQLite can get wrong: files, versions, crashes, a locked or damaged database.
+
+use std::path::Path;
+use std::sync::{Arc, Mutex};
+
+use adapters::sqlite::{
+    BATCH_MESSAGES_MAX, OpenError, QUEUE_BYTES_MAX, SCHEMA_VERSION, SqliteOptions, SqliteStore,
+};
+use domain::contract::{PROMISES, Sample};
+use domain::query::{Filter, MessageQuery, Page};
+use domain::store::{Appended, MessageStore, StoreErrorKind};
+use rusqlite::Connection;
+
+pub(crate) fn open(path: &Path) -> SqliteStore {
+    SqliteStore::open(options(path)).unwrap()
+}
+
+fn options(path: &Path) -> SqliteOptions {
+    SqliteOptions {
+        path: path.to_owned(),
+        batch_messages_max: BATCH_MESSAGES_MAX,
+        on_commit: Box::new(|_| {}),
+    }
+}
+
+async fn total(store: &SqliteStore) -> u64 {
+    store.list(&Filter::default(), Page { limit: 1, offset: 0 }).await.unwrap().total
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn sqlite_keeps_every_promise_of_the_ports() {
+    for (name, promise) in PROMISES {
+        println!("{name}");
+        let folder = tempfile::tempdir().unwrap();
+        let store = open(&folder.path().join("app.db"));
+        promise(&store).await;
+        store.close().await;
+    }
+}
+
+#[tokio::test]
+async fn the_file_its_folder_and_its_schema_are_made_and_kept() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("a/b c/app.db");
+    let store = open(&path);
+    store.append(vec![Sample::id("m1").message()]).await.unwrap();
+    store.close().await;
+    assert!(!folder.path().join("a/b c/app.db-wal").exists(), "closing moves the log into the database");
+
+    let store = open(&path);
+    assert_eq!(total(&store).await, 1);
+    let again = store.append(vec![Sample::id("m1").message()]).await.unwrap();
+    assert!(matches!(again[..], [Appended::Existing { .. }]));
+    store.close().await;
+}
+
+#[tokio::test]
+async fn body_digest_arrival_and_source_are_kept_for_replay() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("app.db");
+    let store = open(&path);
+    let message = Sample::id("m1").message();
+    store.append(vec![message.clone()]).await.unwrap();
+    store.close().await;
+    let db = Connection::open(&path).unwrap();
+    let (body, digest, received_at_us, source): (Vec<u8>, [u8; 32], i64, String) = db
+        .query_row(
+            "SELECT body, body_sha256, received_at_us, name FROM messages JOIN sources USING (source_id)",
+            [],
+            |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?)),
+        )
+        .unwrap();
+    assert_eq!(body, message.body);
+    assert_eq!(digest, message.verified.body_digest.0);
+    assert_eq!(received_at_us, message.received_at.as_micros());
+    assert_eq!(source, "default");
+}
+
+#[tokio::test]
+async fn a_newer_schema_is_refused_and_not_touched() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("app.db");
+    open(&path).close().await;
+    let db = Connection::open(&path).unwrap();
+    let newer = SCHEMA_VERSION + 1;
+    db.execute(
+        "INSERT INTO refinery_schema_history SELECT ?1, 'from_the_future', applied_on, checksum FROM refinery_schema_history LIMIT 1",
+        [newer],
+    )
+    .unwrap();
+    db.pragma_update_and_check(None, "journal_mode", "delete", |_| Ok(())).unwrap();
+    drop(db);
+    let before = std::fs::read(&path).unwrap();
+
+    let error = SqliteStore::open(options(&path)).err().unwrap();
+    assert!(matches!(error, OpenError::Newer { found, .. } if found == newer), "{error}");
+    assert_eq!(std::fs::read(&path).unwrap(), before);
+    let files = std::fs::read_dir(folder.path()).unwrap().count();
+    assert_eq!(files, 1, "no log, no journal");
+}
+
+#[test]
+fn a_file_that_is_no_database_is_refused_and_not_touched() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("app.db");
+    let letter = "Dear diary, this is not a database. ".repeat(100);
+    std::fs::write(&path, &letter).unwrap();
+    let error = SqliteStore::open(options(&path)).err().unwrap();
+    assert!(error.to_string().contains("app.db"), "{error}");
+    assert_eq!(std::fs::read_to_string(&path).unwrap(), letter);
+}
+
+/// Goal: waiting appends are committed together. Method: hold the database's lock while they queue,
+/// so that the first takes it alone and all others wait for it.
+#[tokio::test]
+async fn appends_that_wait_are_committed_together() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("app.db");
+    let commits = Arc::new(Mutex::new(Vec::new()));
+    let seen = Arc::clone(&commits);
+    let on_commit = Box::new(move |report: adapters::sqlite::CommitReport| {
+        assert!(report.ok);
+        seen.lock().unwrap().push(report.messages);
+    });
+    let store = SqliteStore::open(SqliteOptions { on_commit, ..options(&path) }).unwrap();
+
+    let lock = Connection::open(&path).unwrap();
+    lock.execute_batch("BEGIN IMMEDIATE").unwrap();
+    let appends = (0..2000).map(|n| store.append(vec![Sample::id(&format!("m{n}")).message()]));
+    let all = futures_util::future::join_all(appends);
+    let unlock = async { lock.execute_batch("ROLLBACK").unwrap() };
+    let (appended, ()) = futures_util::future::join(all, unlock).await;
+    assert!(appended.iter().all(|a| matches!(a.as_deref(), Ok([Appended::Stored(_)]))));
+
+    let commits = commits.lock().unwrap();
+    assert_eq!(commits.iter().sum::<usize>(), 2000);
+    assert!(commits.len() <= 6, "{commits:?}");
+    assert!(commits.iter().all(|n| *n <= BATCH_MESSAGES_MAX), "{commits:?}");
+}
+
+/// Goal: overload is `Busy`, at once, and what was accepted before is stored. Method: as above, with
+/// more bytes than the queue takes.
+#[tokio::test]
+async fn a_full_queue_is_busy_and_loses_nothing_it_accepted() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("app.db");
+    let store = open(&path);
+    let lock = Connection::open(&path).unwrap();
+    lock.execute_batch("BEGIN IMMEDIATE").unwrap();
+
+    let mebibyte = 1 << 20;
+    let appends = (0..80).map(|n| {
+        let mut message = Sample::id(&format!("m{n}")).message();
+        message.body = vec![b'x'; mebibyte].into();
+        store.append(vec![message])
+    });
+    let all = futures_util::future::join_all(appends);
+    let unlock = async { lock.execute_batch("ROLLBACK").unwrap() };
+    let (appended, ()) = futures_util::future::join(all, unlock).await;
+
+    let stored = appended.iter().filter(|a| a.is_ok()).count();
+    let busy =
+        appended.iter().filter_map(|a| a.as_ref().err()).filter(|e| e.kind == StoreErrorKind::Busy).count();
+    assert_eq!(stored, QUEUE_BYTES_MAX / (mebibyte + 512));
+    assert_eq!(stored + busy, 80);
+    assert_eq!(total(&store).await, stored as u64);
+}
+
+/// Goal: a delivery that the database refuses does not fail those that share its batch.
+/// Method: a trigger of another hand refuses one id.
+#[tokio::test]
+async fn a_delivery_that_fails_takes_no_other_with_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("app.db");
+    let store = open(&path);
+    let lock = Connection::open(&path).unwrap();
+    lock.execute_batch(
+        "CREATE TRIGGER refuse BEFORE INSERT ON messages WHEN new.message_id = 'bad' \
+         BEGIN SELECT raise(ABORT, 'refused'); END; BEGIN IMMEDIATE",
+    )
+    .unwrap();
+    let deliveries = [vec!["m1"], vec!["m2", "bad", "m3"], vec!["m4"]];
+    let appends =
+        deliveries.map(|ids| store.append(ids.into_iter().map(|id| Sample::id(id).message()).collect()));
+    let all = futures_util::future::join_all(appends);
+    let unlock = async { lock.execute_batch("ROLLBACK").unwrap() };
+    let (appended, ()) = futures_util::future::join(all, unlock).await;
+    assert!(appended[0].is_ok() && appended[2].is_ok());
+    assert_eq!(appended[1].as_ref().unwrap_err().kind, StoreErrorKind::Fault);
+    let listing = store.list(&Filter::default(), Page { limit: 10, offset: 0 }).await.unwrap();
+    let ids: Vec<&str> = listing.messages.iter().map(|m| m.key.message_id.as_str()).collect();
+    assert_eq!(ids, ["m1", "m4"], "nothing of the failed delivery");
+    assert_eq!(store.stats(10).await.unwrap().total_messages, 2);
+}
+
+/// Goal: after a failure readiness is red, and turns green by itself when the store can write again.
+#[tokio::test]
+async fn readiness_follows_the_writer() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("app.db");
+    let store = open(&path);
+    let other = Connection::open(&path).unwrap();
+    other
+        .execute_batch(
+            "CREATE TRIGGER refuse BEFORE UPDATE ON totals BEGIN SELECT raise(ABORT, 'refused'); END",
+        )
+        .unwrap();
+    assert!(store.ready().await.is_ok(), "nothing has failed yet");
+    assert!(store.append(vec![Sample::id("m1").message()]).await.is_err());
+    assert!(store.ready().await.is_err());
+    other.execute_batch("DROP TRIGGER refuse").unwrap();
+    assert!(store.ready().await.is_ok());
+    assert!(matches!(
+        store.append(vec![Sample::id("m1").message()]).await.as_deref(),
+        Ok([Appended::Stored(_)])
+    ));
+}
+
+#[tokio::test]
+async fn a_closed_store_takes_nothing_more_and_has_kept_what_it_took() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("app.db");
+    let store = open(&path);
+    let appends = (0..500).map(|n| store.append(vec![Sample::id(&format!("m{n}")).message()]));
+    let (appended, ()) =
+        futures_util::future::join(futures_util::future::join_all(appends), store.close()).await;
+    assert!(appended.iter().all(Result::is_ok), "they were queued before the close");
+    let late = store.append(vec![Sample::id("late").message()]).await;
+    assert_eq!(late.unwrap_err().kind, StoreErrorKind::Unavailable);
+    assert!(store.ready().await.is_err());
+    assert_eq!(total(&open(&path)).await, 500);
+}

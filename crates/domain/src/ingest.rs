@@ -1,0 +1,100 @@
+//! The whole rule of receiving a webhook, on one screen.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use crate::message::{MessageId, NewMessage};
+use crate::payload::{self, InvalidPayload};
+use crate::signature::{InboundRequest, Refusal};
+use crate::source::Source;
+use crate::store::{Appended, MessageStore, StoreError};
+use crate::time::Clock;
+
+/// Receives the webhooks of one source.
+pub struct Ingest {
+    source: Source,
+    store: Arc<dyn MessageStore>,
+    clock: Arc<dyn Clock>,
+}
+
+/// What a sender is told by 200, and an operator by the log.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Receipt {
+    /// Whose message it is.
+    pub message_id: MessageId,
+    /// First or repeated.
+    pub outcome: Outcome,
+}
+
+/// Either way the message is stored, once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// It was not there before.
+    Created,
+    /// It was, and what was there is untouched.
+    Duplicate,
+}
+
+/// Why nothing was received.
+#[derive(Debug, thiserror::Error)]
+pub enum IngestError {
+    /// The source has no secret, so that nothing can be verified.
+    #[error("no secret is configured")]
+    NoSecret,
+    /// The signature does not hold; nothing in the body is believed.
+    #[error(transparent)]
+    Refused(#[from] Refusal),
+    /// The signature holds, the payload breaks rules.
+    #[error(transparent)]
+    Invalid(#[from] InvalidPayload),
+    /// A valid message could not be stored, or may not have been.
+    #[error("{error}")]
+    Store {
+        /// Whose message it is.
+        message_id: MessageId,
+        /// What went wrong.
+        error: StoreError,
+    },
+}
+
+impl Ingest {
+    /// Receives for `source` into `store`.
+    #[must_use]
+    pub fn new(source: Source, store: Arc<dyn MessageStore>, clock: Arc<dyn Clock>) -> Self {
+        Self { source, store, clock }
+    }
+
+    /// Whether there is a secret to verify with.
+    #[must_use]
+    pub fn has_secret(&self) -> bool {
+        self.source.verifier.is_some()
+    }
+
+    /// Verifies, validates and stores one webhook; a receipt means that it is on disk.
+    ///
+    /// Dropping the future once the body was accepted does not cancel the write.
+    ///
+    /// # Errors
+    /// [`IngestError`], each kind of it an answer of its own.
+    pub async fn receive(&self, headers: &[(&str, &[u8])], body: Bytes) -> Result<Receipt, IngestError> {
+        let now = self.clock.now();
+        let verifier = self.source.verifier.as_ref().ok_or(IngestError::NoSecret)?;
+        let verified = verifier.verify(InboundRequest { headers, body: &body }, now)?;
+        let content = payload::decode(&body)?;
+
+        let message_id = content.message_id.clone();
+        let message =
+            NewMessage { source: self.source.name.clone(), content, body, verified, received_at: now };
+        let appended = match self.store.append(vec![message]).await {
+            Ok(appended) => appended,
+            Err(error) => return Err(IngestError::Store { message_id, error }),
+        };
+        let outcome = match appended[..] {
+            [Appended::Stored(_)] => Outcome::Created,
+            [Appended::Existing { .. }] => Outcome::Duplicate,
+            _ => unreachable!("a store answers each message once, and there was one"),
+        };
+        Ok(Receipt { message_id, outcome })
+    }
+}

@@ -1,0 +1,306 @@
+//! The JSON payload of `POST /webhook`: bytes in, [`Content`] or every broken rule out.
+
+use std::borrow::Cow;
+use std::collections::BTreeSet;
+use std::fmt;
+
+use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
+use serde_json::value::RawValue;
+
+use crate::message::{Content, MessageId, MessageText, PhoneNumber, Rule, SentAt};
+
+/// Most field errors of one payload that are reported; a body of a megabyte could hold a hundred
+/// thousand repeated keys, and nobody reads past the first few.
+pub const FIELD_ERRORS_MAX: usize = 32;
+
+/// A payload that breaks rules: all of them, so that its sender can mend it in one go.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("payload is not valid")]
+pub struct InvalidPayload {
+    /// The message's id, where that much of it was valid.
+    pub message_id: Option<MessageId>,
+    /// What is wrong; never empty, at most [`FIELD_ERRORS_MAX`].
+    pub errors: Vec<FieldError>,
+}
+
+/// One broken rule and where it is broken.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FieldError {
+    /// The key in the payload; `None` if it is the payload as a whole.
+    pub field: Option<String>,
+    /// What is wrong with it.
+    pub problem: Problem,
+}
+
+/// What can be wrong with a field or with the payload.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Problem {
+    /// The body is not one JSON value, or not in UTF-8.
+    #[error("is not valid JSON: {0}")]
+    NotJson(String),
+    /// It is JSON, but not an object.
+    #[error("must be a JSON object")]
+    NotAnObject,
+    /// A key stands there twice, and which one is meant can't be known.
+    #[error("must not be given more than once")]
+    Duplicated,
+    /// A field that must be there is not.
+    #[error("is required")]
+    Missing,
+    /// The field has another JSON type.
+    #[error("must be a string")]
+    NotAString,
+    /// The field is a string with an escape that stands for no Unicode scalar value.
+    #[error("must be a string of Unicode characters")]
+    NotUnicode,
+    /// The field is a string that breaks its rule.
+    #[error(transparent)]
+    Broken(#[from] Rule),
+}
+
+/// Reads the payload of one message. Unknown fields are ignored, at any depth.
+///
+/// # Errors
+/// [`InvalidPayload`] with every broken field.
+pub fn decode(body: &[u8]) -> Result<Content, InvalidPayload> {
+    let fields = Fields::read(body).map_err(|problem| InvalidPayload {
+        message_id: None,
+        errors: vec![FieldError { field: None, problem }],
+    })?;
+
+    let mut errors = Vec::new();
+    for key in &fields.duplicated {
+        errors.push(FieldError { field: Some(key.clone()), problem: Problem::Duplicated });
+    }
+    let message_id = required(fields.message_id, "message_id", MessageId::parse, &mut errors);
+    let sender = required(fields.from, "from", PhoneNumber::parse, &mut errors);
+    let recipient = required(fields.to, "to", PhoneNumber::parse, &mut errors);
+    let sent_at = required(fields.ts, "ts", SentAt::parse, &mut errors);
+    let text = match fields.text {
+        None => None,
+        Some(value) if value.get() == "null" => None,
+        some => required(some, "text", MessageText::parse, &mut errors),
+    };
+
+    match (message_id, sender, recipient, sent_at) {
+        (Some(message_id), Some(sender), Some(recipient), Some(sent_at)) if errors.is_empty() => {
+            Ok(Content { message_id, sender, recipient, sent_at, text })
+        }
+        (message_id, ..) => {
+            errors.truncate(FIELD_ERRORS_MAX);
+            Err(InvalidPayload { message_id, errors })
+        }
+    }
+}
+
+/// Parses a field that must be a string, or notes what is wrong with it.
+fn required<T>(
+    value: Option<&RawValue>,
+    field: &str,
+    parse: fn(String) -> Result<T, Rule>,
+    errors: &mut Vec<FieldError>,
+) -> Option<T> {
+    let parsed = match value {
+        None => Err(Problem::Missing),
+        Some(value) if !value.get().starts_with('"') => Err(Problem::NotAString),
+        Some(value) => serde_json::from_str(value.get())
+            .map_err(|_| Problem::NotUnicode)
+            .and_then(|text| parse(text).map_err(Problem::Broken)),
+    };
+    parsed
+        .map_err(|problem| {
+            errors.push(FieldError { field: Some(field.to_owned()), problem });
+        })
+        .ok()
+}
+
+/// The known fields as they stand in the body, and the keys that stand there twice.
+#[derive(Default)]
+struct Fields<'a> {
+    message_id: Option<&'a RawValue>,
+    from: Option<&'a RawValue>,
+    to: Option<&'a RawValue>,
+    ts: Option<&'a RawValue>,
+    text: Option<&'a RawValue>,
+    duplicated: BTreeSet<String>,
+}
+
+impl<'a> Fields<'a> {
+    fn read(body: &'a [u8]) -> Result<Self, Problem> {
+        let text = std::str::from_utf8(body)
+            .map_err(|e| Problem::NotJson(format!("not UTF-8 at byte {}", e.valid_up_to())))?;
+        let mut json = serde_json::Deserializer::from_str(text);
+        let value = <&RawValue>::deserialize(&mut json).map_err(not_json)?;
+        json.end().map_err(not_json)?;
+        if !value.get().starts_with('{') {
+            return Err(Problem::NotAnObject);
+        }
+        serde_json::from_str(value.get()).map_err(not_json)
+    }
+}
+
+fn not_json(error: serde_json::Error) -> Problem {
+    Problem::NotJson(error.to_string())
+}
+
+impl<'de> Deserialize<'de> for Fields<'de> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_map(FieldsVisitor)
+    }
+}
+
+struct FieldsVisitor;
+
+impl<'de> Visitor<'de> for FieldsVisitor {
+    type Value = Fields<'de>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a JSON object")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+        let mut fields = Fields::default();
+        let mut seen: BTreeSet<String> = BTreeSet::new();
+        while let Some(key) = map.next_key::<Cow<'de, str>>()? {
+            let value: &RawValue = map.next_value()?;
+            let known = match key.as_ref() {
+                "message_id" => Some(&mut fields.message_id),
+                "from" => Some(&mut fields.from),
+                "to" => Some(&mut fields.to),
+                "ts" => Some(&mut fields.ts),
+                "text" => Some(&mut fields.text),
+                _ => None,
+            };
+            let first = match known {
+                Some(slot) => slot.replace(value).is_none(),
+                None => seen.insert(key.clone().into_owned()),
+            };
+            if !first {
+                fields.duplicated.insert(key.into_owned());
+            }
+        }
+        Ok(fields)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use serde_json::json;
+
+    use super::*;
+
+    fn valid() -> serde_json::Value {
+        json!({"message_id": "m1", "from": "+919876543210", "to": "+14155550100", "ts": "2025-01-15T10:00:00Z", "text": "Hello"})
+    }
+
+    /// Field → problem of a payload that is refused.
+    fn problems(body: &[u8]) -> Vec<(Option<String>, Problem)> {
+        let errors = decode(body).unwrap_err().errors;
+        errors.into_iter().map(|e| (e.field, e.problem)).collect()
+    }
+
+    #[test]
+    fn a_valid_payload_is_read_as_it_stands() {
+        let content = decode(valid().to_string().as_bytes()).unwrap();
+        assert_eq!(content.message_id.as_str(), "m1");
+        assert_eq!(content.sender.as_str(), "+919876543210");
+        assert_eq!(content.recipient.as_str(), "+14155550100");
+        assert_eq!(content.sent_at.as_str(), "2025-01-15T10:00:00Z");
+        assert_eq!(content.text.unwrap().as_str(), "Hello");
+    }
+
+    #[test]
+    fn absent_and_null_text_are_none_and_empty_text_is_empty() {
+        let mut payload = valid();
+        payload["text"] = json!(null);
+        assert_eq!(decode(payload.to_string().as_bytes()).unwrap().text, None);
+        payload.as_object_mut().unwrap().remove("text");
+        assert_eq!(decode(payload.to_string().as_bytes()).unwrap().text, None);
+        payload["text"] = json!("");
+        assert_eq!(decode(payload.to_string().as_bytes()).unwrap().text.unwrap().as_str(), "");
+    }
+
+    #[test]
+    fn every_broken_field_is_reported() {
+        let got = problems(br#"{"message_id":"","from":"9","to":5,"ts":"now","text":["x"]}"#);
+        let fields: Vec<_> = got.iter().map(|(f, _)| f.as_deref().unwrap()).collect();
+        assert_eq!(fields, ["message_id", "from", "to", "ts", "text"]);
+        assert_eq!(got[2].1, Problem::NotAString);
+        let missing = problems(b"{}");
+        assert_eq!(missing.len(), 4);
+        assert!(missing.iter().all(|(_, p)| *p == Problem::Missing));
+    }
+
+    #[test]
+    fn the_id_of_an_invalid_payload_is_known_if_it_is_valid_itself() {
+        let error = decode(br#"{"message_id":"m9","from":"x"}"#).unwrap_err();
+        assert_eq!(error.message_id.unwrap().as_str(), "m9");
+    }
+
+    #[test]
+    fn a_repeated_key_is_refused_known_or_not() {
+        let known =
+            br#"{"message_id":"a","message_id":"a","from":"+1","to":"+2","ts":"2025-01-15T10:00:00Z"}"#;
+        assert_eq!(problems(known), [(Some("message_id".to_owned()), Problem::Duplicated)]);
+        let unknown =
+            br#"{"x":1,"\u0078":2,"message_id":"a","from":"+1","to":"+2","ts":"2025-01-15T10:00:00Z"}"#;
+        assert_eq!(problems(unknown), [(Some("x".to_owned()), Problem::Duplicated)]);
+    }
+
+    #[test]
+    fn what_is_not_one_json_object_is_refused_as_a_whole() {
+        let nested = "[".repeat(100_000);
+        for body in
+            ["", " ", "{", "nul", "{}{}", "{} x", "\u{feff}{}", "{'a':1}", "{\"a\":1,}", nested.as_str()]
+        {
+            assert!(matches!(problems(body.as_bytes())[..], [(None, Problem::NotJson(_))]), "{body:.20}");
+        }
+        assert!(matches!(problems(b"{\"a\":\"\xff\"}")[..], [(None, Problem::NotJson(_))]));
+        for body in ["[]", "null", "\"x\"", "1", "[{}]"] {
+            assert_eq!(problems(body.as_bytes()), [(None, Problem::NotAnObject)], "{body}");
+        }
+    }
+
+    #[test]
+    fn deep_nesting_and_huge_numbers_in_unknown_fields_are_ignored() {
+        let mut body = valid().to_string();
+        body.pop();
+        let deep = format!("{body},\"x\":{}1{},\"y\":1e999999}}", "[".repeat(50_000), "]".repeat(50_000));
+        assert!(decode(deep.as_bytes()).is_ok());
+    }
+
+    #[test]
+    fn a_lone_surrogate_is_an_error_of_its_field() {
+        let got = problems(br#"{"message_id":"\ud800","from":"+1","to":"+2","ts":"2025-01-15T10:00:00Z"}"#);
+        assert_eq!(got, [(Some("message_id".to_owned()), Problem::NotUnicode)]);
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_are_read_or_refused(body in proptest::collection::vec(any::<u8>(), 0..200)) {
+            let _ = decode(&body);
+        }
+
+        /// Every valid message comes out as it went in, whatever else is in the object.
+        #[test]
+        fn accepts_the_language_of_the_contract(
+            id in "\\PC{1,80}",
+            from in "\\+[0-9]{1,20}",
+            to in "\\+[0-9]{1,20}",
+            fraction in "(\\.[0-9]{1,12})?",
+            text in proptest::option::of(any::<String>()),
+            other in any::<String>(),
+        ) {
+            let ts = format!("2024-02-29T23:59:59{fraction}Z");
+            let mut payload = json!({"message_id": id, "from": from, "to": to, "ts": ts, "text": text});
+            payload[format!("x{other}")] = json!([other]);
+            let content = decode(payload.to_string().as_bytes()).unwrap();
+            prop_assert_eq!(content.message_id.as_str(), id);
+            prop_assert_eq!(content.sender.as_str(), from);
+            prop_assert_eq!(content.recipient.as_str(), to);
+            prop_assert_eq!(content.sent_at.as_str(), ts);
+            prop_assert_eq!(content.text.map(|t| t.as_str().to_owned()), text);
+        }
+    }
+}

@@ -1,0 +1,82 @@
+//! Port: a store that takes each message exactly once.
+
+use std::error::Error;
+use std::fmt;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+
+use crate::message::NewMessage;
+use crate::signature::BodyDigest;
+
+/// Accepts messages, each exactly once per (source, message id).
+#[async_trait]
+pub trait MessageStore: Send + Sync {
+    /// Appends every message of one delivery, atomically: all or none.
+    ///
+    /// * Resolves only when the answer would survive a crash of process, kernel and power.
+    /// * Answers in the order of `messages`, one each.
+    /// * Of racing calls with one key, exactly one gets [`Appended::Stored`]; so too of two messages
+    ///   with one key in one delivery. What is stored is never changed by a later one.
+    /// * A [`MessageQuery`](crate::query::MessageQuery) call that starts later sees it.
+    /// * Dropping the future does not cancel the write.
+    /// * Appending nothing flushes all the same, and so tells whether the store can write.
+    ///
+    /// # Errors
+    /// [`StoreErrorKind`] says what is known and what the caller may do.
+    async fn append(&self, messages: Vec<NewMessage>) -> Result<Vec<Appended>, StoreError>;
+}
+
+/// The place of a message in the order of arrival: rising, from 1, gaps allowed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Seq(pub i64);
+
+/// What became of one appended message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Appended {
+    /// It is the first with its key, and is on disk.
+    Stored(Seq),
+    /// Its key was there already; what is stored is untouched.
+    Existing {
+        /// The first message's place.
+        seq: Seq,
+        /// The first message's body, to tell a repeat from a conflict.
+        digest: BodyDigest,
+    },
+}
+
+/// What a caller may make of a failure.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StoreErrorKind {
+    /// Nothing was stored: a queue or pool is full. Try again soon.
+    Busy,
+    /// Nothing was stored: the store can't work now (disk full, I/O error). Try again later.
+    Unavailable,
+    /// It can't be told whether it was stored. Sending it again is safe, and settles it.
+    Unknown,
+    /// Nothing was stored: a bug or a damaged file. Trying again will hardly help.
+    Fault,
+}
+
+/// A failure below a port.
+#[derive(Clone, Debug)]
+pub struct StoreError {
+    /// What the caller may do.
+    pub kind: StoreErrorKind,
+    /// What was being tried, for the operator: `append messages`.
+    pub operation: &'static str,
+    /// What went wrong.
+    pub source: Arc<dyn Error + Send + Sync>,
+}
+
+impl fmt::Display for StoreError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "cannot {}: {}", self.operation, self.source)
+    }
+}
+
+impl Error for StoreError {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        Some(self.source.as_ref())
+    }
+}
