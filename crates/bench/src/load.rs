@@ -20,6 +20,11 @@ pub(crate) struct Outcome {
     pub(crate) refused: u64,
 }
 
+/// Up to a minute, in microseconds, to three digits.
+fn histogram() -> Result<Histogram<u64>, hdrhistogram::CreationError> {
+    Histogram::new_with_max(60_000_000, 3)
+}
+
 /// Posts unique messages for `duration` and waits for the last answers.
 pub(crate) async fn run(
     addr: SocketAddr,
@@ -32,7 +37,7 @@ pub(crate) async fn run(
     let tasks: Vec<_> = (0..connections)
         .map(|connection| tokio::spawn(post_until(addr, connection, deadline, Arc::clone(&signer))))
         .collect();
-    let mut latency_us = Histogram::new(3)?;
+    let mut latency_us = histogram()?;
     let mut refused = 0;
     for task in tasks {
         let (latencies, n) = task.await??;
@@ -51,7 +56,7 @@ async fn post_until(
 ) -> Result<(Histogram<u64>, u64), Box<dyn Error + Send + Sync>> {
     let mut stream = TcpStream::connect(addr).await?;
     stream.set_nodelay(true)?;
-    let mut latency_us = Histogram::new(3)?;
+    let mut latency_us = histogram()?;
     let mut refused = 0;
     let mut answer = Vec::with_capacity(1024);
     for n in 0_u64.. {
