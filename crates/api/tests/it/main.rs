@@ -4,6 +4,7 @@
 
 mod commands;
 mod crash;
+mod door;
 mod health;
 mod http;
 mod logs;

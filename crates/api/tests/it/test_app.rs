@@ -106,6 +106,13 @@ pub(crate) struct Connection {
 }
 
 impl Connection {
+    pub(crate) fn to(addr: SocketAddr) -> Self {
+        let stream = TcpStream::connect(addr).unwrap();
+        stream.set_read_timeout(Some(ANSWER_TIME_MAX)).unwrap();
+        stream.set_nodelay(true).unwrap();
+        Self { stream: BufReader::new(stream) }
+    }
+
     pub(crate) fn send(&mut self, bytes: &[u8]) {
         // The server may refuse and close before all is sent; its answer is what counts.
         let _ = self.stream.get_mut().write_all(bytes);
@@ -218,10 +225,7 @@ impl TestApp {
     }
 
     pub(crate) fn connect(&self) -> Connection {
-        let stream = TcpStream::connect(self.addr).unwrap();
-        stream.set_read_timeout(Some(ANSWER_TIME_MAX)).unwrap();
-        stream.set_nodelay(true).unwrap();
-        Connection { stream: BufReader::new(stream) }
+        Connection::to(self.addr)
     }
 
     pub(crate) fn ask(&self, bytes: &[u8]) -> Answer {
