@@ -1,1 +1,13 @@
-//! placeholder
+//! The binary `hookkeeper`: configuration, composition root, routes, logs, metrics and commands.
+//!
+//! It is a library too so that the benchmark can put another store under the same server.
+
+pub mod app;
+pub mod commands;
+pub mod config;
+pub mod error;
+mod routes;
+pub mod telemetry;
+
+/// The version and the commit it was built from: `0.1.0 (1a2b3c4d5e6f)`.
+pub const VERSION: &str = concat!(env!("CARGO_PKG_VERSION"), " (", env!("HOOKKEEPER_COMMIT"), ")");

@@ -1,1 +1,50 @@
-fn main() {}
+//! Arguments → configuration → command; exit codes: 0 done, 1 failed, 2 wrongly asked.
+
+use std::io::Write;
+use std::process::ExitCode;
+
+use api::commands::{self, healthcheck, migrate, send, serve, sign};
+use clap::{Parser, Subcommand};
+
+/// A durable inbox for webhooks: verifies, stores each message exactly once, answers 200 only when
+/// it is on disk.
+///
+/// Without a command it serves. Every setting is an environment variable too, shown with its flag.
+#[derive(Parser)]
+#[command(name = "hookkeeper", version = api::VERSION, args_conflicts_with_subcommands = true)]
+struct Cli {
+    #[command(subcommand)]
+    command: Option<Command>,
+    #[command(flatten)]
+    serve: serve::Args,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    Serve(serve::Args),
+    Migrate(migrate::Args),
+    Healthcheck(healthcheck::Args),
+    Sign(sign::Args),
+    Send(send::Args),
+}
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let done = match cli.command {
+        None => serve::run(&cli.serve),
+        Some(Command::Serve(args)) => serve::run(&args),
+        Some(Command::Migrate(args)) => migrate::run(&args),
+        Some(Command::Healthcheck(args)) => healthcheck::run(&args),
+        Some(Command::Sign(args)) => sign::run(&args),
+        Some(Command::Send(args)) => send::run(&args),
+    };
+    let Err(error) = done else {
+        return ExitCode::SUCCESS;
+    };
+    // Nowhere is left to report a standard error that is closed.
+    let _ = writeln!(std::io::stderr(), "hookkeeper: {error}");
+    match error {
+        commands::Error::Config(_) => ExitCode::from(2),
+        _ => ExitCode::FAILURE,
+    }
+}

@@ -130,16 +130,16 @@ impl<'a> Fields<'a> {
         let text = std::str::from_utf8(body)
             .map_err(|e| Problem::NotJson(format!("not UTF-8 at byte {}", e.valid_up_to())))?;
         let mut json = serde_json::Deserializer::from_str(text);
-        let value = <&RawValue>::deserialize(&mut json).map_err(not_json)?;
-        json.end().map_err(not_json)?;
+        let value = <&RawValue>::deserialize(&mut json).map_err(|e| not_json(&e))?;
+        json.end().map_err(|e| not_json(&e))?;
         if !value.get().starts_with('{') {
             return Err(Problem::NotAnObject);
         }
-        serde_json::from_str(value.get()).map_err(not_json)
+        serde_json::from_str(value.get()).map_err(|e| not_json(&e))
     }
 }
 
-fn not_json(error: serde_json::Error) -> Problem {
+fn not_json(error: &serde_json::Error) -> Problem {
     Problem::NotJson(error.to_string())
 }
 

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use domain::message::NewMessage;
+use domain::message::{MessageText, NewMessage};
 use domain::signature::BodyDigest;
 use domain::store::{Appended, Seq, StoreError, StoreErrorKind};
 use rusqlite::{Connection, OptionalExtension, Transaction, TransactionBehavior, params};
@@ -89,7 +89,7 @@ fn insert(tx: &Transaction<'_>, source_id: i64, message: &NewMessage) -> rusqlit
             content.sent_at.as_str(),
             content.sent_at.time().at().as_micros(),
             content.sent_at.time().finer(),
-            content.text.as_ref().map(|text| text.as_str()),
+            content.text.as_ref().map(MessageText::as_str),
             message.received_at.as_micros(),
             message.verified.body_digest.0,
             &message.body[..],

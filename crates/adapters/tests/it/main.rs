@@ -1,4 +1,6 @@
 //! The promises of the ports, kept by SQLite on a real disk.
 
+#![expect(clippy::unwrap_used, reason = "a panic is how a test reports")]
+
 mod model;
 mod sqlite;

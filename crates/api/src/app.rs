@@ -1,0 +1,97 @@
+//! The composition root: puts the ports' adapters and the routes together, and serves.
+
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+use std::sync::Arc;
+use std::time::Duration;
+
+use actix_web::dev::Server;
+use actix_web::middleware::from_fn;
+use actix_web::web::Data;
+use actix_web::{App as ActixApp, HttpServer};
+use domain::ingest::Ingest;
+use domain::query::MessageQuery;
+use slog::Logger;
+
+use crate::routes;
+use crate::telemetry::metrics::Metrics;
+use crate::telemetry::request;
+
+/// Connections that may wait to be accepted: a burst of new senders.
+const BACKLOG: u32 = 1024;
+
+/// For the head of a request to arrive whole.
+const HEAD_TIME_MAX: Duration = Duration::from_secs(10);
+
+/// How long a connection may idle between requests: more than the minute that most senders' pools keep
+/// theirs, so that it is them who close it.
+const KEEP_ALIVE: Duration = Duration::from_secs(75);
+
+/// For a client to take its answer, or to stop sending after a refusal, before it is cut off.
+const DISCONNECT_TIME_MAX: Duration = Duration::from_secs(5);
+
+/// For the requests under way to end once the process was told to stop. The rest of the contract's ten
+/// seconds is the store's.
+const DRAIN_SECS_MAX: u64 = 7;
+
+/// All that a request can reach.
+pub struct App {
+    /// Receives webhooks.
+    pub ingest: Ingest,
+    /// Answers questions.
+    pub query: Arc<dyn MessageQuery>,
+    /// The log.
+    pub log: Logger,
+    /// The metrics.
+    pub metrics: Metrics,
+    /// The largest request body.
+    pub body_bytes_max: usize,
+}
+
+impl App {
+    /// # Errors
+    /// Names what is missing to receive and to answer.
+    pub async fn ready(&self) -> Result<(), String> {
+        let mut missing = Vec::new();
+        if let Err(error) = self.query.ready().await {
+            missing.push(format!("database: {error}"));
+        }
+        if !self.ingest.has_secret() {
+            missing.push("WEBHOOK_SECRET is not set".to_owned());
+        }
+        if missing.is_empty() { Ok(()) } else { Err(missing.join("; ")) }
+    }
+}
+
+/// Binds an address, before anything is made on disk.
+///
+/// # Errors
+/// The address is taken, or not this machine's.
+pub fn bind(addr: SocketAddr) -> io::Result<TcpListener> {
+    let socket =
+        if addr.is_ipv4() { tokio::net::TcpSocket::new_v4() } else { tokio::net::TcpSocket::new_v6() }?;
+    socket.set_reuseaddr(true)?;
+    socket.bind(addr)?;
+    socket.listen(BACKLOG)?.into_std()
+}
+
+/// Serves `app` until the returned server is stopped.
+///
+/// # Errors
+/// The listener can't be used.
+pub fn serve(app: App, listener: TcpListener) -> io::Result<Server> {
+    let app = Data::new(app);
+    let server = HttpServer::new(move || {
+        ActixApp::new()
+            .app_data(Data::clone(&app))
+            .wrap(from_fn(request::observe))
+            .configure(routes::configure)
+    })
+    .client_request_timeout(HEAD_TIME_MAX)
+    .client_disconnect_timeout(DISCONNECT_TIME_MAX)
+    .keep_alive(KEEP_ALIVE)
+    .shutdown_timeout(DRAIN_SECS_MAX)
+    .disable_signals()
+    .listen(listener)?;
+    Ok(server.run())
+}

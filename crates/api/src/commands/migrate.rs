@@ -1,0 +1,28 @@
+//! `hookkeeper migrate`: brings the schema up to date and ends.
+
+use std::io::Write;
+
+use adapters::sqlite;
+
+use super::Error;
+use crate::config::{ConfigError, DatabaseArgs};
+
+/// Make the database or bring its schema up to date, and end.
+///
+/// `serve` does the same at its start; this is for who wants it done before.
+#[derive(clap::Args)]
+pub struct Args {
+    #[command(flatten)]
+    database: DatabaseArgs,
+}
+
+/// # Errors
+/// The database can't be opened, or was made by a newer version.
+pub fn run(args: &Args) -> Result<(), Error> {
+    let mut mistakes = ConfigError::default();
+    let path = mistakes.database_path(&args.database);
+    let path = mistakes.unless_mistaken(path)?;
+    sqlite::migrate(&path)?;
+    let (path, version) = (path.display(), sqlite::SCHEMA_VERSION);
+    writeln!(std::io::stdout(), "{path} has schema version {version}").map_err(Error::io("write the result"))
+}

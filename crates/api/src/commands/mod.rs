@@ -1,0 +1,61 @@
+//! One file a command.
+
+pub mod healthcheck;
+pub mod migrate;
+pub mod send;
+pub mod serve;
+pub mod sign;
+
+use std::io;
+
+use adapters::signature::{EmptySecret, XSignature};
+use adapters::sqlite::OpenError;
+use secrecy::ExposeSecret;
+
+use crate::config::{self, ConfigError, SecretArgs};
+
+/// Why a command ends with another code than 0.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The configuration has mistakes; nothing was done.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// Something has no secret to sign or verify with.
+    #[error("WEBHOOK_SECRET is not set")]
+    NoSecret(#[from] EmptySecret),
+    /// The address can't be listened on.
+    #[error("cannot listen on {addr}: {source}")]
+    Bind {
+        /// The address.
+        addr: std::net::SocketAddr,
+        /// Why.
+        source: io::Error,
+    },
+    /// The database can't be opened.
+    #[error(transparent)]
+    Open(#[from] OpenError),
+    /// A file or stream can't be read or written.
+    #[error("cannot {what}: {source}")]
+    Io {
+        /// What was tried.
+        what: String,
+        /// Why.
+        source: io::Error,
+    },
+    /// The command did its work, and the answer is no.
+    #[error("{0}")]
+    No(String),
+}
+
+impl Error {
+    fn io(what: impl Into<String>) -> impl FnOnce(io::Error) -> Self {
+        let what = what.into();
+        move |source| Self::Io { what, source }
+    }
+}
+
+/// The signer of a command that can do nothing without one.
+fn signer(args: &SecretArgs) -> Result<XSignature, Error> {
+    let secret = config::secret(args).ok_or(EmptySecret)?;
+    Ok(XSignature::new(secret.expose_secret())?)
+}

@@ -1,0 +1,178 @@
+//! Configuration: text from flags and environment in, one struct that can't be wrong out, or every
+//! mistake at once.
+
+use std::ffi::{OsStr, OsString};
+use std::fmt;
+use std::net::SocketAddr;
+use std::os::unix::ffi::OsStrExt;
+use std::path::PathBuf;
+
+use secrecy::SecretSlice;
+use slog::Level;
+
+/// `DATABASE_URL` if nothing is said.
+pub const DATABASE_URL_DEFAULT: &str = "sqlite:///data/app.db";
+
+/// `BIND_ADDR` if nothing is said: nobody but this machine.
+pub const BIND_ADDR_DEFAULT: &str = "127.0.0.1:8000";
+
+/// `LOG_LEVEL` if nothing is said.
+pub const LOG_LEVEL_DEFAULT: &str = "INFO";
+
+/// `BODY_BYTES_MAX` if nothing is said: no provider's webhook comes near it.
+pub const BODY_BYTES_MAX_DEFAULT: &str = "1048576";
+
+/// The largest `BODY_BYTES_MAX`: a quarter of what may be queued, so that one sender can't fill it.
+pub const BODY_BYTES_MAX_LIMIT: usize = 16 << 20;
+
+/// Where the messages are kept.
+#[derive(clap::Args)]
+pub struct DatabaseArgs {
+    /// Where messages are kept: sqlite:/// and a path (four slashes: an absolute one)
+    /// [default: sqlite:///data/app.db]
+    #[arg(long, env = "DATABASE_URL", hide_env_values = true)]
+    pub database_url: Option<OsString>,
+}
+
+/// What signs and verifies.
+#[derive(clap::Args)]
+pub struct SecretArgs {
+    /// HMAC key of the default source. Prefer the environment: arguments can be seen by other users
+    #[arg(long, env = "WEBHOOK_SECRET", hide_env_values = true)]
+    pub webhook_secret: Option<OsString>,
+}
+
+/// Where requests come in.
+#[derive(clap::Args)]
+pub struct BindArgs {
+    /// Listening address, IP:PORT; port 0 takes a free one [default: 127.0.0.1:8000]
+    #[arg(long, env = "BIND_ADDR", hide_env_values = true)]
+    pub bind_addr: Option<OsString>,
+}
+
+/// What is logged.
+#[derive(clap::Args)]
+pub struct LogArgs {
+    /// ERROR, WARN, INFO or DEBUG, in any case [default: INFO]
+    #[arg(long, env = "LOG_LEVEL", hide_env_values = true)]
+    pub log_level: Option<OsString>,
+}
+
+/// What is let in.
+#[derive(clap::Args)]
+pub struct LimitArgs {
+    /// Largest request body in bytes, 1 to 16777216 [default: 1048576]
+    #[arg(long, env = "BODY_BYTES_MAX", hide_env_values = true)]
+    pub body_bytes_max: Option<OsString>,
+}
+
+/// Mistakes in the configuration: all of them, so that they can be mended in one go.
+#[derive(Debug, Default)]
+pub struct ConfigError(Vec<Mistake>);
+
+#[derive(Debug)]
+struct Mistake {
+    variable: &'static str,
+    value: String,
+    allowed: &'static str,
+}
+
+impl std::error::Error for ConfigError {}
+
+impl fmt::Display for ConfigError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("the configuration is not valid")?;
+        for Mistake { variable, value, allowed } in &self.0 {
+            write!(f, "\n  {variable} is {value:?}, allowed is {allowed}")?;
+        }
+        Ok(())
+    }
+}
+
+impl ConfigError {
+    /// Parses one setting; an empty one counts as not set. A mistake is noted and read as `None`.
+    fn setting<T>(
+        &mut self,
+        variable: &'static str,
+        value: Option<&OsStr>,
+        default: &str,
+        parse: fn(&str) -> Option<T>,
+        allowed: &'static str,
+    ) -> Option<T> {
+        let value = value.filter(|v| !v.is_empty()).unwrap_or(OsStr::new(default));
+        let parsed = value.to_str().and_then(parse);
+        if parsed.is_none() {
+            self.0.push(Mistake { variable, value: value.to_string_lossy().into_owned(), allowed });
+        }
+        parsed
+    }
+
+    /// The path of the database.
+    pub fn database_path(&mut self, args: &DatabaseArgs) -> Option<PathBuf> {
+        self.setting(
+            "DATABASE_URL",
+            args.database_url.as_deref(),
+            DATABASE_URL_DEFAULT,
+            |url| {
+                let path = url.strip_prefix("sqlite:///")?;
+                let names_a_file = !path.is_empty() && !path.ends_with('/') && !path.contains('\0');
+                names_a_file.then(|| PathBuf::from(path))
+            },
+            "sqlite:/// and the path of a file, as in sqlite:///data/app.db or sqlite:////data/app.db",
+        )
+    }
+
+    /// The address to listen on.
+    pub fn bind_addr(&mut self, args: &BindArgs) -> Option<SocketAddr> {
+        self.setting(
+            "BIND_ADDR",
+            args.bind_addr.as_deref(),
+            BIND_ADDR_DEFAULT,
+            |addr| addr.parse().ok(),
+            "IP:PORT, as in 127.0.0.1:8000 or [::]:8000",
+        )
+    }
+
+    /// The least level that is logged.
+    pub fn log_level(&mut self, args: &LogArgs) -> Option<Level> {
+        self.setting(
+            "LOG_LEVEL",
+            args.log_level.as_deref(),
+            LOG_LEVEL_DEFAULT,
+            |level| match level.to_ascii_uppercase().as_str() {
+                "ERROR" => Some(Level::Error),
+                "WARN" => Some(Level::Warning),
+                "INFO" => Some(Level::Info),
+                "DEBUG" => Some(Level::Debug),
+                _ => None,
+            },
+            "ERROR, WARN, INFO or DEBUG, in any case",
+        )
+    }
+
+    /// The largest body.
+    pub fn body_bytes_max(&mut self, args: &LimitArgs) -> Option<usize> {
+        self.setting(
+            "BODY_BYTES_MAX",
+            args.body_bytes_max.as_deref(),
+            BODY_BYTES_MAX_DEFAULT,
+            |bytes| bytes.parse().ok().filter(|n| (1..=BODY_BYTES_MAX_LIMIT).contains(n)),
+            "a number of bytes from 1 to 16777216",
+        )
+    }
+
+    /// `parsed` if there was no mistake; it is `None` only if there was one.
+    ///
+    /// # Errors
+    /// The mistakes.
+    pub fn unless_mistaken<T>(self, parsed: Option<T>) -> Result<T, Self> {
+        parsed.filter(|_| self.0.is_empty()).ok_or(self)
+    }
+}
+
+/// The secret; `None` if it is not set or empty: there is no verifying with an empty key.
+#[must_use]
+pub fn secret(args: &SecretArgs) -> Option<SecretSlice<u8>> {
+    let secret = args.webhook_secret.as_deref().filter(|s| !s.is_empty())?;
+    Some(SecretSlice::from(secret.as_bytes().to_vec()))
+}

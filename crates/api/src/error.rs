@@ -1,0 +1,186 @@
+//! What goes wrong with a request, and the only place that says what the client is answered.
+
+use std::borrow::Cow;
+
+use actix_web::body::BoxBody;
+use actix_web::http::{StatusCode, header};
+use actix_web::{HttpResponse, ResponseError};
+use domain::ingest::IngestError;
+use domain::message::{MessageId, Rule};
+use domain::payload::{FieldError, InvalidPayload, Problem};
+use domain::store::{StoreError, StoreErrorKind};
+use serde::Serialize;
+
+/// When to try again after `Busy` or `Unknown`: a queue empties within this.
+const RETRY_BUSY_SECS: u32 = 1;
+
+/// When to try again after `Unavailable`, `Fault` or without a secret: somebody has to mend something.
+const RETRY_UNAVAILABLE_SECS: u32 = 10;
+
+/// A request that is not answered 200.
+#[derive(Debug, thiserror::Error)]
+pub enum ApiError {
+    /// The path is not one of ours.
+    #[error("Not Found")]
+    NotFound,
+    /// The path is, the method is not one of its methods.
+    #[error("Method Not Allowed")]
+    MethodNotAllowed {
+        /// `Allow`: those that are.
+        allow: &'static str,
+    },
+    /// Parameters of the query break rules.
+    #[error("query is not valid")]
+    InvalidQuery(Vec<InvalidField>),
+    /// The body is larger than it may be.
+    #[error("request body is larger than {max} bytes")]
+    TooLarge {
+        /// The most that is allowed.
+        max: usize,
+    },
+    /// The body did not come in time.
+    #[error("request body did not arrive within {secs} s")]
+    TooSlow {
+        /// The time that there is.
+        secs: u64,
+    },
+    /// The body broke off, or its framing is wrong.
+    #[error("request body is incomplete")]
+    Incomplete,
+    /// The webhook was not received.
+    #[error(transparent)]
+    Ingest(#[from] IngestError),
+    /// The store did not answer.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// One broken rule, as clients are told.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct InvalidField {
+    /// Which rule: a word that does not change.
+    #[serde(rename = "type")]
+    pub rule: &'static str,
+    /// Where: `["body", "from"]`, `["query", "limit"]`.
+    pub loc: Vec<Cow<'static, str>>,
+    /// What is wanted, for people.
+    pub msg: String,
+}
+
+#[derive(Serialize)]
+struct ErrorBody<D> {
+    detail: D,
+}
+
+impl ApiError {
+    /// `result` of `webhook_requests_total` and of the log line.
+    #[must_use]
+    pub fn webhook_result(&self) -> &'static str {
+        match self {
+            Self::TooLarge { .. } => "too_large",
+            Self::Ingest(IngestError::Refused(_)) => "invalid_signature",
+            Self::Ingest(IngestError::Invalid(_)) => "validation_error",
+            Self::Ingest(IngestError::NoSecret | IngestError::Store { .. }) | Self::Store(_) => "unavailable",
+            Self::TooSlow { .. }
+            | Self::Incomplete
+            | Self::NotFound
+            | Self::MethodNotAllowed { .. }
+            | Self::InvalidQuery(_) => "incomplete",
+        }
+    }
+
+    /// Whose message it was about, once the signature held.
+    #[must_use]
+    pub fn message_id(&self) -> Option<&MessageId> {
+        match self {
+            Self::Ingest(IngestError::Invalid(invalid)) => invalid.message_id.as_ref(),
+            Self::Ingest(IngestError::Store { message_id, .. }) => Some(message_id),
+            _ => None,
+        }
+    }
+
+    /// What went wrong, for the operator; `None` if the status says all.
+    #[must_use]
+    pub fn cause(&self) -> Option<String> {
+        match self {
+            Self::NotFound | Self::MethodNotAllowed { .. } => None,
+            Self::Ingest(IngestError::Invalid(invalid)) => {
+                let broken = invalid.errors.iter().map(|e| e.field.as_deref().unwrap_or("body"));
+                Some(format!("{invalid}: {}", broken.collect::<Vec<_>>().join(", ")))
+            }
+            other => Some(other.to_string()),
+        }
+    }
+
+    fn store_error(&self) -> Option<&StoreError> {
+        match self {
+            Self::Store(error) | Self::Ingest(IngestError::Store { error, .. }) => Some(error),
+            _ => None,
+        }
+    }
+}
+
+impl ResponseError for ApiError {
+    fn status_code(&self) -> StatusCode {
+        match self {
+            Self::NotFound => StatusCode::NOT_FOUND,
+            Self::MethodNotAllowed { .. } => StatusCode::METHOD_NOT_ALLOWED,
+            Self::InvalidQuery(_) | Self::Ingest(IngestError::Invalid(_)) => StatusCode::UNPROCESSABLE_ENTITY,
+            Self::TooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
+            Self::TooSlow { .. } => StatusCode::REQUEST_TIMEOUT,
+            Self::Incomplete => StatusCode::BAD_REQUEST,
+            Self::Ingest(IngestError::Refused(_)) => StatusCode::UNAUTHORIZED,
+            Self::Ingest(IngestError::NoSecret | IngestError::Store { .. }) | Self::Store(_) => {
+                StatusCode::SERVICE_UNAVAILABLE
+            }
+        }
+    }
+
+    /// Says what the client can act on; what went wrong inside stays inside.
+    fn error_response(&self) -> HttpResponse<BoxBody> {
+        let mut response = HttpResponse::build(self.status_code());
+        if let Self::MethodNotAllowed { allow } = self {
+            response.insert_header((header::ALLOW, *allow));
+        }
+        if self.status_code() == StatusCode::SERVICE_UNAVAILABLE {
+            let secs = match self.store_error().map(|e| e.kind) {
+                Some(StoreErrorKind::Busy | StoreErrorKind::Unknown) => RETRY_BUSY_SECS,
+                _ => RETRY_UNAVAILABLE_SECS,
+            };
+            response.insert_header((header::RETRY_AFTER, secs));
+        }
+        match self {
+            Self::InvalidQuery(errors) => response.json(ErrorBody { detail: errors }),
+            Self::Ingest(IngestError::Invalid(InvalidPayload { errors, .. })) => {
+                let detail: Vec<InvalidField> = errors.iter().map(invalid_field).collect();
+                response.json(ErrorBody { detail })
+            }
+            Self::Ingest(IngestError::Refused(_)) => response.json(ErrorBody { detail: "invalid signature" }),
+            Self::Ingest(IngestError::NoSecret) => {
+                response.json(ErrorBody { detail: "not configured to receive" })
+            }
+            Self::Ingest(IngestError::Store { .. }) | Self::Store(_) => {
+                response.json(ErrorBody { detail: "store is unavailable, try again" })
+            }
+            plain => response.json(ErrorBody { detail: plain.to_string() }),
+        }
+    }
+}
+
+fn invalid_field(error: &FieldError) -> InvalidField {
+    let mut loc = vec![Cow::Borrowed("body")];
+    loc.extend(error.field.clone().map(Cow::Owned));
+    let rule = match &error.problem {
+        Problem::NotJson(_) => "json_invalid",
+        Problem::NotAnObject => "object_type",
+        Problem::Duplicated => "duplicate_key",
+        Problem::Missing => "missing",
+        Problem::NotAString => "string_type",
+        Problem::NotUnicode => "string_unicode",
+        Problem::Broken(Rule::Empty) => "string_too_short",
+        Problem::Broken(Rule::TooManyBytes { .. } | Rule::TooManyChars { .. }) => "string_too_long",
+        Problem::Broken(Rule::PhoneNumber) => "phone_number",
+        Problem::Broken(Rule::Time(_)) => "datetime",
+    };
+    InvalidField { rule, loc, msg: error.problem.to_string() }
+}

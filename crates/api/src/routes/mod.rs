@@ -1,0 +1,57 @@
+//! The routes: which method of which path goes where.
+
+mod messages;
+mod ops;
+mod webhook;
+
+use actix_web::http::Method;
+use actix_web::web::{self, ServiceConfig};
+use actix_web::{FromRequest, HttpResponse};
+use actix_web::{Handler, Resource, Responder};
+use domain::ingest::Outcome;
+
+use crate::error::ApiError;
+
+/// Where webhooks come in.
+pub(crate) const WEBHOOK: &str = "/webhook";
+
+/// `result` of a webhook that was received.
+pub(crate) fn result_of(outcome: Outcome) -> &'static str {
+    match outcome {
+        Outcome::Created => "created",
+        Outcome::Duplicate => "duplicate",
+    }
+}
+
+/// All routes.
+pub(crate) fn configure(service: &mut ServiceConfig) {
+    service
+        .service(
+            web::resource(WEBHOOK)
+                .route(web::post().to(webhook::receive))
+                .default_service(web::to(|| method_not_allowed("POST"))),
+        )
+        .service(read("/messages", messages::list))
+        .service(read("/stats", messages::stats))
+        .service(read("/health/live", ops::live))
+        .service(read("/health/ready", ops::ready))
+        .service(read("/metrics", ops::metrics))
+        .default_service(web::to(|| async { Err::<HttpResponse, _>(ApiError::NotFound) }));
+}
+
+/// A path that is only read: GET, and HEAD, which is GET without a body (RFC 9110, section 9.3.2).
+fn read<F, Args>(path: &str, handler: F) -> Resource
+where
+    F: Handler<Args>,
+    Args: FromRequest + 'static,
+    F::Output: Responder + 'static,
+{
+    web::resource(path)
+        .route(web::get().to(handler.clone()))
+        .route(web::method(Method::HEAD).to(handler))
+        .default_service(web::to(|| method_not_allowed("GET, HEAD")))
+}
+
+async fn method_not_allowed(allow: &'static str) -> Result<HttpResponse, ApiError> {
+    Err(ApiError::MethodNotAllowed { allow })
+}

@@ -1,0 +1,26 @@
+//! What machines ask: is it alive, is it ready, how is it doing.
+
+use actix_web::HttpResponse;
+use actix_web::web::Data;
+use serde_json::json;
+
+use crate::app::App;
+
+pub(super) async fn live() -> HttpResponse {
+    HttpResponse::Ok().json(json!({"status": "live"}))
+}
+
+pub(super) async fn ready(app: Data<App>) -> HttpResponse {
+    match app.ready().await {
+        Ok(()) => HttpResponse::Ok().json(json!({"status": "ready"})),
+        Err(missing) => {
+            HttpResponse::ServiceUnavailable().json(json!({"status": "not_ready", "detail": missing}))
+        }
+    }
+}
+
+pub(super) async fn metrics(app: Data<App>) -> HttpResponse {
+    app.metrics.set_ready(app.ready().await.is_ok());
+    let text = app.metrics.render().expect("every metric has a value");
+    HttpResponse::Ok().content_type("text/plain; version=0.0.4; charset=utf-8").body(text)
+}

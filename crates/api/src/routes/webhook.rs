@@ -1,0 +1,63 @@
+//! `POST /webhook`: raw bytes and headers down to ingest, a receipt or an error up.
+
+use std::time::Duration;
+
+use actix_web::http::header::{CONTENT_LENGTH, HeaderMap};
+use actix_web::web::{Bytes, BytesMut, Data, Payload};
+use actix_web::{HttpRequest, HttpResponse};
+use futures_util::StreamExt;
+use tokio::time::timeout;
+
+use crate::app::App;
+use crate::error::ApiError;
+use crate::routes::result_of;
+
+/// From the head of a request to the end of its body: a megabyte over the slowest phone network
+/// takes less, and who takes longer keeps a connection from others.
+const BODY_TIME_MAX: Duration = Duration::from_secs(10);
+
+/// What a body's buffer has at first, whatever length its head claims: a claim costs nothing.
+const BODY_BYTES_RESERVED: usize = 4 << 10;
+
+/// Tells a sender whether its message was new. The body does not: to a sender both are one success.
+const RESULT_HEADER: &str = "x-webhook-result";
+
+pub(super) async fn receive(
+    request: HttpRequest,
+    payload: Payload,
+    app: Data<App>,
+) -> Result<HttpResponse, ApiError> {
+    let body = match timeout(BODY_TIME_MAX, read(request.headers(), payload, app.body_bytes_max)).await {
+        Ok(body) => body?,
+        Err(_) => return Err(ApiError::TooSlow { secs: BODY_TIME_MAX.as_secs() }),
+    };
+    let headers: Vec<(&str, &[u8])> =
+        request.headers().iter().map(|(name, value)| (name.as_str(), value.as_bytes())).collect();
+    let receipt = app.ingest.receive(&headers, body).await?;
+
+    let mut response = HttpResponse::Ok()
+        .insert_header((RESULT_HEADER, result_of(receipt.outcome)))
+        .content_type("application/json")
+        .body(r#"{"status":"ok"}"#);
+    response.extensions_mut().insert(receipt);
+    Ok(response)
+}
+
+/// The whole body, or an error as soon as it is clear that it is too large.
+async fn read(headers: &HeaderMap, mut payload: Payload, bytes_max: usize) -> Result<Bytes, ApiError> {
+    let too_large = ApiError::TooLarge { max: bytes_max };
+    let claimed =
+        headers.get(CONTENT_LENGTH).and_then(|v| v.to_str().ok()).and_then(|v| v.parse::<u64>().ok());
+    if claimed.is_some_and(|n| n > bytes_max as u64) {
+        return Err(too_large);
+    }
+    let mut body = BytesMut::with_capacity(BODY_BYTES_RESERVED);
+    while let Some(chunk) = payload.next().await {
+        let chunk = chunk.map_err(|_| ApiError::Incomplete)?;
+        if body.len() + chunk.len() > bytes_max {
+            return Err(too_large);
+        }
+        body.extend_from_slice(&chunk);
+    }
+    Ok(body.freeze())
+}

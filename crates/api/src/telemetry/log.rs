@@ -1,0 +1,204 @@
+//! The log: one JSON object a line on standard output.
+//!
+//! Lines are put together where they arise and written by a thread of their own, many at a time, so
+//! that a request does not wait for a pipe. What waits is bounded: if nobody reads the pipe for long,
+//! requests wait for it, because a line for each of them is promised.
+
+use std::io::{self, Write};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread::{self, JoinHandle};
+
+use adapters::clock::SystemClock;
+use domain::time::Clock;
+use slog::{Drain, KV, Level, LevelFilter, Logger, OwnedKV, Record, Serializer};
+
+/// Lines that may wait, in bytes: some ten thousand, a fifth of a second at the fastest.
+const WAITING_BYTES_MAX: usize = 2 << 20;
+
+/// Ends the log when it is dropped: all that was logged is written by then.
+pub struct LogGuard {
+    lines: Arc<Lines>,
+    thread: Option<JoinHandle<()>>,
+}
+
+/// Starts to log to `out` what is at `level` or above it.
+///
+/// # Errors
+/// No thread can be started.
+pub fn start(level: Level, out: impl Write + Send + 'static) -> io::Result<(Logger, LogGuard)> {
+    let lines = Arc::new(Lines::default());
+    let thread = {
+        let lines = Arc::clone(&lines);
+        thread::Builder::new().name("log".to_owned()).spawn(move || lines.write_all_to(out))?
+    };
+    let line = Line { bytes: Vec::with_capacity(512), lines: Arc::clone(&lines) };
+    let json =
+        slog_json::Json::new(line).add_key_value(OwnedKV(BaseKeys(SystemClock))).set_flush(true).build();
+    let drain = LevelFilter::new(Mutex::new(json), level).ignore_res();
+    Ok((Logger::root(drain, slog::o!()), LogGuard { lines, thread: Some(thread) }))
+}
+
+impl Drop for LogGuard {
+    fn drop(&mut self) {
+        self.lines.lock().ended = true;
+        self.lines.changed.notify_all();
+        if let Some(thread) = self.thread.take() {
+            // It does not panic; and if it did, there is no log to say so.
+            let _ = thread.join();
+        }
+    }
+}
+
+/// `ts`, `level` and, where there is one, `msg`: the keys of every line.
+struct BaseKeys(SystemClock);
+
+impl KV for BaseKeys {
+    fn serialize(&self, record: &Record<'_>, serializer: &mut dyn Serializer) -> slog::Result {
+        serializer.emit_arguments("ts", &format_args!("{}", self.0.now()))?;
+        let level = match record.level() {
+            Level::Critical | Level::Error => "ERROR",
+            Level::Warning => "WARN",
+            Level::Info => "INFO",
+            Level::Debug | Level::Trace => "DEBUG",
+        };
+        serializer.emit_str("level", level)?;
+        match record.msg().as_str() {
+            Some("") => Ok(()),
+            _ => serializer.emit_arguments("msg", record.msg()),
+        }
+    }
+}
+
+/// The line that is being put together; a flush ends it.
+struct Line {
+    bytes: Vec<u8>,
+    lines: Arc<Lines>,
+}
+
+impl Write for Line {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.bytes.extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.lines.push(&self.bytes);
+        self.bytes.clear();
+        Ok(())
+    }
+}
+
+/// The lines that wait to be written.
+#[derive(Default)]
+struct Lines {
+    waiting: Mutex<Waiting>,
+    changed: Condvar,
+}
+
+#[derive(Default)]
+struct Waiting {
+    bytes: Vec<u8>,
+    ended: bool,
+}
+
+impl Lines {
+    fn lock(&self) -> MutexGuard<'_, Waiting> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn wait_while(&self, condition: impl FnMut(&mut Waiting) -> bool) -> MutexGuard<'_, Waiting> {
+        self.changed.wait_while(self.lock(), condition).unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn push(&self, line: &[u8]) {
+        let mut waiting = self.wait_while(|w| w.bytes.len() >= WAITING_BYTES_MAX);
+        let was_empty = waiting.bytes.is_empty();
+        waiting.bytes.extend_from_slice(line);
+        drop(waiting);
+        if was_empty {
+            self.changed.notify_all();
+        }
+    }
+
+    fn write_all_to(&self, mut out: impl Write) {
+        let mut bytes = Vec::new();
+        loop {
+            let mut waiting = self.wait_while(|w| w.bytes.is_empty() && !w.ended);
+            if waiting.bytes.is_empty() {
+                return;
+            }
+            std::mem::swap(&mut waiting.bytes, &mut bytes);
+            drop(waiting);
+            self.changed.notify_all();
+            // A log that nobody reads any more must not end the service.
+            let _ = out.write_all(&bytes).and_then(|()| out.flush());
+            bytes.clear();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc;
+
+    use super::*;
+
+    struct Pipe(mpsc::Sender<Vec<u8>>);
+
+    impl Write for Pipe {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.send(bytes.to_vec()).unwrap();
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    fn logged(level: Level, log: impl FnOnce(&Logger)) -> Vec<serde_json::Value> {
+        let (pipe, written) = mpsc::channel();
+        let (logger, guard) = start(level, Pipe(pipe)).unwrap();
+        log(&logger);
+        drop(guard);
+        let text = String::from_utf8(written.try_iter().flatten().collect()).unwrap();
+        text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+    }
+
+    #[test]
+    fn a_line_is_one_json_object_whatever_is_in_it() {
+        let forged = "x\"}\n{\"level\":\"INFO\"\u{2028}\u{0}";
+        let lines = logged(Level::Info, |log| slog::info!(log, "{}", forged; "key" => forged));
+        assert_eq!(lines.len(), 1);
+        assert_eq!(lines[0]["msg"], forged);
+        assert_eq!(lines[0]["key"], forged);
+    }
+
+    #[test]
+    fn what_is_below_the_level_is_not_logged() {
+        let lines = logged(Level::Warning, |log| {
+            slog::debug!(log, "d");
+            slog::info!(log, "i");
+            slog::warn!(log, "w");
+            slog::error!(log, "e");
+        });
+        let levels: Vec<_> = lines.iter().map(|l| l["level"].as_str().unwrap()).collect();
+        assert_eq!(levels, ["WARN", "ERROR"]);
+    }
+
+    #[test]
+    fn every_line_is_written_before_the_log_ends() {
+        let lines = logged(Level::Info, |log| {
+            std::thread::scope(|scope| {
+                for _ in 0..4 {
+                    scope.spawn(|| {
+                        for n in 0..5000 {
+                            slog::info!(log, "line"; "n" => n, "padding" => "x".repeat(200));
+                        }
+                    });
+                }
+            });
+        });
+        assert_eq!(lines.len(), 20_000, "four megabytes, twice what may wait");
+    }
+}

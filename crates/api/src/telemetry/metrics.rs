@@ -1,0 +1,194 @@
+//! The metrics: names, meanings and buckets are all here.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use adapters::sqlite::{BATCH_MESSAGES_MAX, CommitReport, QUEUE_DELIVERIES_MAX, SqliteStore};
+use prometheus::core::{Collector, Desc};
+use prometheus::process_collector::ProcessCollector;
+use prometheus::proto::MetricFamily;
+use prometheus::{
+    Encoder, Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, Opts, Registry, TextEncoder,
+};
+
+/// Every value of `result`.
+pub const WEBHOOK_RESULTS: [&str; 7] = [
+    "created",
+    "duplicate",
+    "invalid_signature",
+    "validation_error",
+    "too_large",
+    "unavailable",
+    "incomplete",
+];
+
+/// Milliseconds: from an answer without a flush to the longest wait that a sender puts up with.
+const LATENCY_MS_BUCKETS: [f64; 16] =
+    [0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 25.0, 50.0, 100.0, 250.0, 500.0, 1000.0, 2500.0, 5000.0, 10000.0];
+
+/// Seconds: from a fast SSD's flush to a disk that is stuck.
+const COMMIT_SECONDS_BUCKETS: [f64; 13] =
+    [0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.5, 1.0, 5.0];
+
+/// All metrics of the process. Cheap to clone: they are shared.
+#[derive(Clone)]
+pub struct Metrics {
+    registry: Registry,
+    http_requests: IntCounterVec,
+    webhook_requests: IntCounterVec,
+    request_latency: Histogram,
+    commit_batch: Histogram,
+    commit_seconds: Histogram,
+    commit_failures: IntCounter,
+    ready: IntGauge,
+}
+
+impl Metrics {
+    /// Registers them all, at zero.
+    ///
+    /// # Errors
+    /// A name is not valid or there twice, which a test would have shown.
+    pub fn new() -> prometheus::Result<Self> {
+        let registry = Registry::new();
+        let metrics = Self {
+            http_requests: IntCounterVec::new(
+                Opts::new("http_requests_total", "Requests answered, by route pattern and status."),
+                &["path", "status"],
+            )?,
+            webhook_requests: IntCounterVec::new(
+                Opts::new("webhook_requests_total", "POSTs to the webhook, by what became of them."),
+                &["result"],
+            )?,
+            request_latency: Histogram::with_opts(
+                HistogramOpts::new("request_latency_ms", "Milliseconds from a request's head to its answer.")
+                    .buckets(LATENCY_MS_BUCKETS.to_vec()),
+            )?,
+            commit_batch: Histogram::with_opts(
+                HistogramOpts::new(
+                    "hookkeeper_commit_batch_messages",
+                    "Messages of one commit, repeats included.",
+                )
+                .buckets(prometheus::exponential_buckets(1.0, 2.0, 10)?),
+            )?,
+            commit_seconds: Histogram::with_opts(
+                HistogramOpts::new("hookkeeper_commit_seconds", "Duration of one commit, flush included.")
+                    .buckets(COMMIT_SECONDS_BUCKETS.to_vec()),
+            )?,
+            commit_failures: IntCounter::new("hookkeeper_commit_failures_total", "Commits that failed.")?,
+            ready: IntGauge::new("hookkeeper_ready", "1 if /health/ready would answer 200, else 0.")?,
+            registry,
+        };
+        debug_assert_eq!(1 << 9, BATCH_MESSAGES_MAX, "the last bucket is the largest batch");
+        let build = IntGauge::with_opts(
+            Opts::new("hookkeeper_build_info", "Always 1; the labels say which build runs.")
+                .const_label("version", env!("CARGO_PKG_VERSION"))
+                .const_label("commit", env!("HOOKKEEPER_COMMIT")),
+        )?;
+        build.set(1);
+        // A series that is there from the start can be rated from the start.
+        for result in WEBHOOK_RESULTS {
+            metrics.webhook_requests.with_label_values(&[result]);
+        }
+        let collectors: [Box<dyn Collector>; 9] = [
+            Box::new(metrics.http_requests.clone()),
+            Box::new(metrics.webhook_requests.clone()),
+            Box::new(metrics.request_latency.clone()),
+            Box::new(metrics.commit_batch.clone()),
+            Box::new(metrics.commit_seconds.clone()),
+            Box::new(metrics.commit_failures.clone()),
+            Box::new(metrics.ready.clone()),
+            Box::new(build),
+            Box::new(ProcessCollector::for_self()),
+        ];
+        for collector in collectors {
+            metrics.registry.register(collector)?;
+        }
+        Ok(metrics)
+    }
+
+    /// Watches what the store takes up, from now on at every scrape.
+    ///
+    /// # Errors
+    /// A store is watched already.
+    pub fn watch(&self, store: Arc<SqliteStore>) -> prometheus::Result<()> {
+        self.registry.register(Box::new(UsageCollector::new(store)?))
+    }
+
+    /// Counts one answered request.
+    pub fn answered(&self, route: &str, status: u16, latency: Duration) {
+        self.http_requests.with_label_values(&[route, status.to_string().as_str()]).inc();
+        self.request_latency.observe(latency.as_secs_f64() * 1000.0);
+    }
+
+    /// Counts what became of one POST to the webhook.
+    pub fn webhook(&self, result: &str) {
+        self.webhook_requests.with_label_values(&[result]).inc();
+    }
+
+    /// Counts one commit.
+    pub fn committed(&self, report: CommitReport) {
+        self.commit_seconds.observe(report.took.as_secs_f64());
+        if report.ok {
+            // A batch has at most a few hundred messages: exact in a float.
+            self.commit_batch.observe(f64::from(u32::try_from(report.messages).unwrap_or(u32::MAX)));
+        } else {
+            self.commit_failures.inc();
+        }
+    }
+
+    /// Notes whether the service is ready.
+    pub fn set_ready(&self, ready: bool) {
+        self.ready.set(ready.into());
+    }
+
+    /// All of it in the text format of Prometheus, version 0.0.4.
+    ///
+    /// # Errors
+    /// A metric has no values, which none of ours is without.
+    pub fn render(&self) -> prometheus::Result<Vec<u8>> {
+        let mut text = Vec::with_capacity(16 << 10);
+        TextEncoder::new().encode(&self.registry.gather(), &mut text)?;
+        Ok(text)
+    }
+}
+
+/// Reads the store's usage when Prometheus asks.
+struct UsageCollector {
+    store: Arc<SqliteStore>,
+    queue_depth: IntGauge,
+    queue_capacity: IntGauge,
+    store_bytes: IntGauge,
+    wal_bytes: IntGauge,
+}
+
+impl UsageCollector {
+    fn new(store: Arc<SqliteStore>) -> prometheus::Result<Self> {
+        Ok(Self {
+            store,
+            queue_depth: IntGauge::new("hookkeeper_queue_depth", "Deliveries that wait for a commit.")?,
+            queue_capacity: IntGauge::new("hookkeeper_queue_capacity", "Deliveries that may wait.")?,
+            store_bytes: IntGauge::new("hookkeeper_store_bytes", "Size of the database file.")?,
+            wal_bytes: IntGauge::new("hookkeeper_wal_bytes", "Size of the write-ahead log.")?,
+        })
+    }
+
+    fn gauges(&self) -> [&IntGauge; 4] {
+        [&self.queue_depth, &self.queue_capacity, &self.store_bytes, &self.wal_bytes]
+    }
+}
+
+impl Collector for UsageCollector {
+    fn desc(&self) -> Vec<&Desc> {
+        self.gauges().into_iter().flat_map(Collector::desc).collect()
+    }
+
+    fn collect(&self) -> Vec<MetricFamily> {
+        let usage = self.store.usage();
+        let gauge = |n: u64| i64::try_from(n).unwrap_or(i64::MAX);
+        self.queue_depth.set(gauge(usage.queue_depth as u64));
+        self.queue_capacity.set(gauge(QUEUE_DELIVERIES_MAX as u64));
+        self.store_bytes.set(gauge(usage.database_bytes));
+        self.wal_bytes.set(gauge(usage.wal_bytes));
+        self.gauges().into_iter().flat_map(Collector::collect).collect()
+    }
+}

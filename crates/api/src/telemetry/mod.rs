@@ -1,0 +1,5 @@
+//! What an operator sees: log lines and metrics.
+
+pub mod log;
+pub mod metrics;
+pub mod request;

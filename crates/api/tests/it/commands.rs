@@ -1,0 +1,168 @@
+//! The other commands, as a shell runs them.
+
+use std::io::Write;
+use std::path::Path;
+use std::process::{Output, Stdio};
+
+use serde_json::json;
+
+use crate::test_app::{EXAMPLE, EXAMPLE_SIGNATURE, SECRET, TestApp, hookkeeper, payload};
+
+/// Runs a command with the secret and this standard input.
+fn run(folder: &Path, arguments: &[&str], stdin: &[u8]) -> Output {
+    let mut child = hookkeeper(folder)
+        .args(arguments)
+        .env("WEBHOOK_SECRET", SECRET)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    // It may end without reading it.
+    let _ = child.stdin.take().unwrap().write_all(stdin);
+    child.wait_with_output().unwrap()
+}
+
+fn send(app: &TestApp, arguments: &[&str], stdin: &[u8]) -> (Option<i32>, String, String) {
+    let url = format!("http://{}/webhook", app.addr);
+    let folder = app.folder();
+    let output = run(folder.path(), &[&["send", "--url", &url], arguments].concat(), stdin);
+    let text = |bytes| String::from_utf8(bytes).unwrap();
+    (output.status.code(), text(output.stdout), text(output.stderr))
+}
+
+#[test]
+fn version_says_the_commit() {
+    let folder = tempfile::tempdir().unwrap();
+    let output = run(folder.path(), &["--version"], b"");
+    let said = String::from_utf8(output.stdout).unwrap();
+    let version = concat!("hookkeeper ", env!("CARGO_PKG_VERSION"), " (");
+    assert!(said.starts_with(version) && said.trim_end().ends_with(')'), "{said}");
+}
+
+#[test]
+fn help_names_every_setting_and_command() {
+    let folder = tempfile::tempdir().unwrap();
+    let help = |arguments: &[&str]| String::from_utf8(run(folder.path(), arguments, b"").stdout).unwrap();
+    let main = help(&["--help"]);
+    for word in ["serve", "migrate", "healthcheck", "sign", "send"] {
+        assert!(main.contains(word), "{main}");
+    }
+    let serve = help(&["serve", "--help"]);
+    for variable in ["DATABASE_URL", "WEBHOOK_SECRET", "LOG_LEVEL", "BIND_ADDR", "BODY_BYTES_MAX"] {
+        assert!(serve.contains(variable), "{serve}");
+    }
+}
+
+#[test]
+fn migrate_makes_the_database_and_is_done_the_second_time() {
+    let folder = tempfile::tempdir().unwrap();
+    for _ in 0..2 {
+        let output = run(folder.path(), &["migrate", "--database-url", "sqlite:///x/y.db"], b"");
+        assert_eq!(output.status.code(), Some(0), "{output:?}");
+        assert_eq!(String::from_utf8(output.stdout).unwrap(), "x/y.db has schema version 1\n");
+    }
+    assert!(folder.path().join("x/y.db").exists());
+}
+
+#[test]
+fn healthcheck_tells_by_its_exit_code_whether_the_service_is_ready() {
+    let folder = tempfile::tempdir().unwrap();
+    let check = |addr: &str| run(folder.path(), &["healthcheck", "--bind-addr", addr], b"").status.code();
+    let app = TestApp::start();
+    assert_eq!(check(&app.addr.to_string()), Some(0));
+    // As in an image, where the service listens on every address.
+    assert_eq!(check(&format!("0.0.0.0:{}", app.addr.port())), Some(0));
+    let not_ready = TestApp::with(&[("WEBHOOK_SECRET", "")]);
+    assert_eq!(check(&not_ready.addr.to_string()), Some(1));
+    let gone = app.addr.to_string();
+    app.stop();
+    assert_eq!(check(&gone), Some(1));
+    assert_eq!(check("nowhere"), Some(2));
+}
+
+#[test]
+fn sign_prints_the_header_for_a_file_or_standard_input() {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("body.json"), EXAMPLE).unwrap();
+    let want = format!("X-Signature: {EXAMPLE_SIGNATURE}\n");
+    for (arguments, stdin) in
+        [(&["sign"][..], EXAMPLE), (&["sign", "-"], EXAMPLE), (&["sign", "body.json"], b"")]
+    {
+        let output = run(folder.path(), arguments, stdin);
+        assert_eq!(
+            (output.status.code(), String::from_utf8(output.stdout).unwrap()),
+            (Some(0), want.clone())
+        );
+    }
+    let missing = run(folder.path(), &["sign", "nowhere.json"], b"");
+    assert_eq!(missing.status.code(), Some(1));
+    assert!(String::from_utf8(missing.stderr).unwrap().contains("nowhere.json"));
+    let output = hookkeeper(folder.path()).args(["sign"]).stdin(Stdio::null()).output().unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    assert!(String::from_utf8(output.stderr).unwrap().contains("WEBHOOK_SECRET"));
+}
+
+#[test]
+fn send_signs_and_sends_one_message() {
+    let app = TestApp::start();
+    let one =
+        ["--from", "+1", "--to", "+2", "--text", "Hi", "--message-id", "x", "--ts", "2025-01-15T10:00:00Z"];
+    let (code, said, _) = send(&app, &one, b"");
+    assert_eq!(code, Some(0));
+    assert!(said.contains("created 1, duplicate 0, refused 0"), "{said}");
+    let want =
+        json!({"message_id": "x", "from": "+1", "to": "+2", "ts": "2025-01-15T10:00:00Z", "text": "Hi"});
+    assert_eq!(app.get("/messages").json()["data"], json!([want]));
+    let (_, said, _) = send(&app, &one, b"");
+    assert!(said.contains("created 0, duplicate 1, refused 0"), "{said}");
+    // Without an id and a time it makes them.
+    assert_eq!(send(&app, &["--from", "+1", "--to", "+2"], b"").0, Some(0));
+    assert_eq!(app.total(), 2);
+}
+
+#[test]
+fn send_takes_a_json_file_json_lines_and_standard_input() {
+    let app = TestApp::start();
+    let folder = app.folder();
+    // Pretty-printed: its bytes are sent as they are.
+    let pretty = serde_json::to_string_pretty(&payload(&json!({"message_id": "file"}))).unwrap();
+    std::fs::write(folder.path().join("one.json"), pretty).unwrap();
+    let (code, said, _) = send(&app, &["one.json"], b"");
+    assert_eq!((code, said.contains("created 1, duplicate 0, refused 0")), (Some(0), true), "{said}");
+
+    let line = |n: usize| payload(&json!({"message_id": format!("line {n}")})).to_string() + "\n";
+    let lines: String = (0..100).map(line).collect();
+    std::fs::write(folder.path().join("many.jsonl"), format!("\n{lines}\r\n{}", line(0).trim_end())).unwrap();
+    let (code, said, _) = send(&app, &["many.jsonl", "--concurrency", "16"], b"");
+    assert_eq!((code, said.contains("created 100, duplicate 1, refused 0")), (Some(0), true), "{said}");
+    assert!(said.contains("p50") && said.contains("p99"), "{said}");
+
+    let (code, said, _) = send(&app, &["-"], lines.as_bytes());
+    assert_eq!((code, said.contains("created 0, duplicate 100, refused 0")), (Some(0), true), "{said}");
+    assert_eq!(app.total(), 101);
+}
+
+#[test]
+fn send_fails_if_anything_was_refused_and_says_why() {
+    let app = TestApp::start();
+    let lines = [payload(&json!({})).to_string(), "{}".to_owned(), "nonsense".to_owned()].join("\n");
+    let (code, said, why) = send(&app, &["-"], lines.as_bytes());
+    assert_eq!(code, Some(1));
+    assert!(said.contains("created 1, duplicate 0, refused 2"), "{said}");
+    assert!(why.contains("422") && why.contains("json_invalid"), "{why}");
+    assert_eq!(send(&app, &["nowhere.jsonl"], b"").0, Some(1));
+    assert_eq!(send(&app, &[], b"").0, Some(2), "nothing to send");
+    assert_eq!(send(&app, &["--from", "+1"], b"").0, Some(2), "no recipient");
+}
+
+#[test]
+fn send_to_nobody_is_refused_and_not_a_hang() {
+    let app = TestApp::start();
+    let folder = app.folder();
+    let url = format!("http://{}/webhook", app.addr);
+    app.stop();
+    let output = run(folder.path(), &["send", "--url", &url, "--from", "+1", "--to", "+2"], b"");
+    assert_eq!(output.status.code(), Some(1));
+    assert!(String::from_utf8(output.stderr).unwrap().contains("no answer"));
+}

@@ -1,0 +1,134 @@
+//! Every 200 outlives the process that gave it: ended politely or killed, under load.
+
+use std::collections::BTreeSet;
+use std::sync::Mutex;
+use std::thread;
+
+use rusqlite::Connection as Database;
+use rustix::process::Signal;
+use serde_json::json;
+
+use crate::test_app::{TestApp, payload, webhook};
+
+const SENDERS: usize = 16;
+
+/// Sends from many connections until each one's connection fails; returns the ids answered 200.
+/// `at` is called once, when so many answers have come that the load is on.
+fn send_until_it_ends(app: &TestApp, run: usize, at: impl FnOnce() + Send) -> BTreeSet<String> {
+    let acknowledged = Mutex::new(BTreeSet::new());
+    let at = Mutex::new(Some(at));
+    thread::scope(|scope| {
+        for sender in 0..SENDERS {
+            let (acknowledged, at) = (&acknowledged, &at);
+            scope.spawn(move || {
+                let mut connection = app.connect();
+                for n in 0.. {
+                    let id = format!("{run}-{sender}-{n}");
+                    let body = payload(&json!({ "message_id": id })).to_string();
+                    connection.send(&webhook(body.as_bytes()));
+                    match connection.answer(true) {
+                        Some(answer) if answer.status == 200 => {}
+                        // Told to go away, or the end of the connection.
+                        _ => return,
+                    }
+                    let mut acknowledged = acknowledged.lock().unwrap();
+                    acknowledged.insert(id);
+                    if acknowledged.len() == 500 {
+                        at.lock().unwrap().take().unwrap()();
+                    }
+                }
+            });
+        }
+    });
+    acknowledged.into_inner().unwrap()
+}
+
+/// Every acknowledged id is there once, the counts agree with the rows, and SQLite finds no damage.
+fn check(app: &TestApp, acknowledged: &BTreeSet<String>) {
+    let database = Database::open(app.database()).unwrap();
+    let integrity: String = database.query_row("PRAGMA integrity_check", [], |row| row.get(0)).unwrap();
+    assert_eq!(integrity, "ok");
+    let mut statement = database.prepare("SELECT message_id FROM messages").unwrap();
+    let stored: Vec<String> =
+        statement.query_map([], |row| row.get(0)).unwrap().collect::<rusqlite::Result<_>>().unwrap();
+    let distinct: BTreeSet<String> = stored.iter().cloned().collect();
+    assert_eq!(distinct.len(), stored.len(), "doubled");
+    let lost: Vec<&String> = acknowledged.difference(&distinct).collect();
+    assert!(lost.is_empty(), "lost: {lost:?}");
+    // A message whose answer was cut off may be there: one a sender and run at most.
+    assert!(distinct.len() - acknowledged.len() <= SENDERS * 5, "invented");
+    let counted: (i64, i64) = database
+        .query_row("SELECT message_count, (SELECT sum(message_count) FROM senders) FROM totals", [], |row| {
+            Ok((row.get(0)?, row.get(1)?))
+        })
+        .unwrap();
+    let n_rows = i64::try_from(stored.len()).unwrap();
+    assert_eq!(counted, (n_rows, n_rows));
+}
+
+#[test]
+fn sigterm_under_load_loses_nothing_that_was_answered_200() {
+    let mut app = TestApp::start();
+    let acknowledged = send_until_it_ends(&app, 0, || app.signal(Signal::TERM));
+    let (status, _) = app.end();
+    assert_eq!(status.code(), Some(0));
+    assert!(acknowledged.len() >= 500);
+    check(&app, &acknowledged);
+}
+
+#[test]
+fn kill_9_under_load_loses_nothing_that_was_answered_200() {
+    let mut app = TestApp::start();
+    let mut acknowledged = BTreeSet::new();
+    for run in 0..5 {
+        acknowledged.extend(send_until_it_ends(&app, run, || app.signal(Signal::KILL)));
+        app.end();
+        app = TestApp::on(app.folder(), &[]);
+        assert!(app.total() >= acknowledged.len() as u64);
+        check(&app, &acknowledged);
+    }
+    assert!(acknowledged.len() >= 2500);
+}
+
+/// Goal: the flush comes before the answer. Method: look at the system calls of the serving process.
+#[test]
+fn the_log_is_flushed_before_the_answer_is_written() {
+    let app = TestApp::start();
+    let trace = app.folder().path().join("trace");
+    let strace = std::process::Command::new("strace")
+        .args(["-f", "-y", "-qq", "-e", "trace=fdatasync,fsync,write,writev,sendto,sendmsg", "-o"])
+        .arg(&trace)
+        .args(["-p", &app.pid().to_string()])
+        .spawn();
+    let Ok(mut strace) = strace else {
+        eprintln!("skipped: strace is not installed");
+        return;
+    };
+    // Asking until a request shows up in the trace is how to know that it is attached.
+    let traced = || std::fs::read_to_string(&trace).unwrap_or_default();
+    let mut n = 0;
+    while !traced().contains("HTTP/1.1 200 OK") {
+        app.get("/health/live");
+        n += 1;
+        if n > 10_000 || strace.try_wait().unwrap().is_some() {
+            eprintln!("skipped: strace can't attach to a process here");
+            return;
+        }
+    }
+    let before = traced().len();
+    app.store(&json!({}));
+    // The log line follows the answer at once; when it is there, so is all before it.
+    while !traced()[before..].contains("\\\"message_id\\\"") {
+        assert!(strace.try_wait().unwrap().is_none());
+        app.get("/health/live");
+    }
+    strace.kill().unwrap();
+    strace.wait().unwrap();
+    let traced = traced();
+    let after = &traced[before..];
+    let flush =
+        after.find("app.db-wal>) ").or(after.find("app.db-wal> <unfinished")).expect("a flush of the log");
+    let answer = after.find("x-webhook-result: created").or(after.find("X-Webhook-Result"));
+    let answer = answer.or(after.find("HTTP/1.1 200 OK\\r\\ncontent-length: 15")).expect("the answer");
+    assert!(flush < answer, "{after}");
+}

@@ -1,0 +1,139 @@
+//! Section 7: the log.
+
+use std::collections::BTreeSet;
+
+use serde_json::{Value, json};
+
+use crate::test_app::{EXAMPLE, EXAMPLE_SIGNATURE, SECRET, TestApp, request, sign};
+
+fn keys(line: &Value) -> BTreeSet<&str> {
+    line.as_object().unwrap().keys().map(String::as_str).collect()
+}
+
+const BASE: [&str; 7] = ["ts", "level", "request_id", "method", "path", "status", "latency_ms"];
+
+#[test]
+fn a_webhook_line_has_the_keys_of_the_contract() {
+    let app = TestApp::start();
+    let answer = app.receive(EXAMPLE);
+    let line = app.log_line(|line| line["path"] == "/webhook");
+    assert_eq!(keys(&line), [&BASE[..], &["message_id", "dup", "result"]].concat().into_iter().collect());
+    assert_eq!(line["level"], "INFO");
+    assert_eq!(line["request_id"], answer.headers["x-request-id"]);
+    assert_eq!((&line["method"], &line["status"]), (&json!("POST"), &json!(200)));
+    assert_eq!(
+        (&line["message_id"], &line["dup"], &line["result"]),
+        (&json!("m1"), &json!(false), &json!("created"))
+    );
+    assert!(line["latency_ms"].as_f64().unwrap() > 0.0);
+    let ts = line["ts"].as_str().unwrap();
+    assert!(ts.len() == 24 && ts.ends_with('Z'), "{ts}");
+
+    app.receive(EXAMPLE);
+    let line = app.log_line(|line| line["path"] == "/webhook");
+    assert_eq!(
+        (&line["message_id"], &line["dup"], &line["result"]),
+        (&json!("m1"), &json!(true), &json!("duplicate"))
+    );
+}
+
+#[test]
+fn every_request_has_one_line_and_there_is_nothing_else() {
+    let app = TestApp::start();
+    let mut ids = BTreeSet::new();
+    for n in 0..20 {
+        ids.insert(app.get("/health/live").headers["x-request-id"].clone());
+        ids.insert(app.receive_with(&json!({"message_id": n.to_string()})).headers["x-request-id"].clone());
+        ids.insert(app.get("/nowhere").headers["x-request-id"].clone());
+        ids.insert(app.ask(&request("PUT", "/webhook", &[], b"")).headers["x-request-id"].clone());
+    }
+    assert_eq!(ids.len(), 80, "request ids are unique");
+    let lines: Vec<Value> = app.stop().iter().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let (requests, others): (Vec<&Value>, Vec<&Value>) =
+        lines.iter().partition(|l| l.get("request_id").is_some());
+    let logged: BTreeSet<String> =
+        requests.iter().map(|l| l["request_id"].as_str().unwrap().to_owned()).collect();
+    assert_eq!((requests.len(), logged), (80, ids));
+    let messages: Vec<&str> = others.iter().map(|l| l["msg"].as_str().unwrap()).collect();
+    assert_eq!(messages, ["listening", "stopping", "stopped"]);
+    assert!(others.iter().all(|l| l["ts"].is_string() && l["level"] == "INFO"));
+}
+
+#[test]
+fn the_message_id_is_null_until_the_signature_holds() {
+    let app = TestApp::start();
+    app.post(&[("X-Signature", sign(b"other").as_bytes())], EXAMPLE);
+    let line = app.log_line(|line| line["path"] == "/webhook");
+    assert_eq!(
+        (&line["message_id"], &line["dup"], &line["result"]),
+        (&json!(null), &json!(false), &json!("invalid_signature"))
+    );
+    assert_eq!((&line["level"], &line["error"]), (&json!("ERROR"), &json!("signature does not match")));
+
+    app.receive_with(&json!({"ts": "never"}));
+    let line = app.log_line(|line| line["path"] == "/webhook");
+    assert_eq!((&line["message_id"], &line["result"]), (&json!("m1"), &json!("validation_error")));
+    assert_eq!((&line["level"], &line["error"]), (&json!("WARN"), &json!("payload is not valid: ts")));
+}
+
+#[test]
+fn a_sender_cannot_forge_a_line() {
+    let app = TestApp::start();
+    let forged = "m\"}\n{\"level\":\"INFO\",\"msg\":\"forged\"}\r\u{2028}\u{0}";
+    app.store(&json!({ "message_id": forged }));
+    app.get("/%0a%7b%22msg%22:%22forged%22%7d");
+    app.get("/\"},{\"msg\":\"forged");
+    let lines: Vec<Value> = app.stop().iter().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert!(lines.iter().all(|line| line["msg"] != "forged"));
+    assert_eq!(lines.iter().filter(|line| line["message_id"] == forged).count(), 1);
+}
+
+#[test]
+fn no_secret_no_digest_no_text_is_in_any_line() {
+    let app = TestApp::start();
+    app.receive(EXAMPLE);
+    app.receive_with(&json!({"text": "Hello", "ts": "Hello"}));
+    app.receive_with(&json!({"message_id": "m2", "Hello": 1}));
+    app.post(&[("X-Signature", EXAMPLE_SIGNATURE.as_bytes())], b"Hello");
+    app.get("/messages?q=Hello");
+    app.get("/messages?limit=Hello");
+    for line in app.stop() {
+        for private in [SECRET, EXAMPLE_SIGNATURE, "Hello"] {
+            assert!(!line.contains(private), "{private} in {line}");
+        }
+    }
+}
+
+#[test]
+fn a_long_path_is_cut() {
+    let app = TestApp::start();
+    app.get(&format!("/{}", "é".repeat(2000)));
+    let line = app.log_line(|line| line["status"] == 404);
+    assert!(line["path"].as_str().unwrap().len() <= 256);
+}
+
+#[test]
+fn the_level_chooses_the_lines() {
+    for (level, statuses) in [
+        ("INFO", &[200, 404, 401][..]),
+        ("warn", &[404, 401]),
+        ("Error", &[401]),
+        ("DEBUG", &[200, 404, 401]),
+    ] {
+        let app = TestApp::with(&[("LOG_LEVEL", level), ("BIND_ADDR", &free_addr())]);
+        app.get("/health/live");
+        app.get("/nowhere");
+        app.post(&[], b"");
+        let lines = app.stop();
+        let logged: Vec<u64> = lines
+            .iter()
+            .filter_map(|line| serde_json::from_str::<Value>(line).unwrap()["status"].as_u64())
+            .collect();
+        assert_eq!(logged, statuses, "{level}");
+    }
+}
+
+/// An address that was free a moment ago, for when the log does not tell which one was taken.
+fn free_addr() -> String {
+    std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string()
+}

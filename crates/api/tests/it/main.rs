@@ -1,0 +1,15 @@
+//! The contract, from outside: the real binary, bytes in, status and body out. One file a section.
+
+#![expect(clippy::unwrap_used, reason = "a panic is how a test reports")]
+
+mod commands;
+mod crash;
+mod health;
+mod http;
+mod logs;
+mod messages;
+mod metrics;
+mod process;
+mod stats;
+mod test_app;
+mod webhook;

@@ -1,0 +1,197 @@
+//! Section 1: the process, its configuration and its files.
+
+use std::path::Path;
+use std::process::Output;
+use std::sync::Arc;
+
+use rusqlite::Connection as Database;
+use rustix::process::Signal;
+use serde_json::json;
+
+use crate::test_app::{EXAMPLE, SECRET, TestApp, UNSET, hookkeeper, webhook};
+
+/// Runs the binary to its end.
+fn run(folder: &Path, arguments: &[&str], variables: &[(&str, &str)]) -> Output {
+    hookkeeper(folder).args(arguments).envs(variables.iter().copied()).output().unwrap()
+}
+
+fn is_empty(folder: &Path) -> bool {
+    folder.read_dir().unwrap().next().is_none()
+}
+
+#[test]
+fn it_starts_on_an_empty_folder_and_restarts_with_its_data() {
+    let app = TestApp::start();
+    assert!(app.database().exists());
+    app.store(&json!({}));
+    let folder = app.folder();
+    app.stop();
+    let app = TestApp::on(folder, &[]);
+    assert_eq!(app.ids("/messages"), ["m1"]);
+    assert_eq!(app.receive(EXAMPLE).headers["x-webhook-result"], "duplicate");
+    assert_eq!(app.total(), 1);
+}
+
+#[test]
+fn three_slashes_are_relative_and_four_are_absolute() {
+    let app = TestApp::with(&[("DATABASE_URL", "sqlite:///here/relative.db")]);
+    assert!(app.folder().path().join("here/relative.db").exists());
+    let elsewhere = tempfile::tempdir().unwrap();
+    let path = elsewhere.path().join("there/absolute.db");
+    let _app = TestApp::with(&[("DATABASE_URL", &format!("sqlite:///{}", path.display()))]);
+    assert!(path.exists());
+}
+
+#[test]
+fn every_mistake_in_the_configuration_is_named_and_nothing_is_created() {
+    for (variable, value, allowed) in [
+        ("LOG_LEVEL", "LOUD", "ERROR, WARN, INFO or DEBUG"),
+        ("BIND_ADDR", "nowhere", "IP:PORT"),
+        ("BIND_ADDR", "127.0.0.1", "IP:PORT"),
+        ("BIND_ADDR", "127.0.0.1:99999", "IP:PORT"),
+        ("DATABASE_URL", "mysql://x/y", "sqlite:///"),
+        ("DATABASE_URL", "sqlite://data/app.db", "sqlite:///"),
+        ("DATABASE_URL", "sqlite:///", "sqlite:///"),
+        ("DATABASE_URL", "sqlite:///data/", "sqlite:///"),
+        ("DATABASE_URL", "data/app.db", "sqlite:///"),
+        ("BODY_BYTES_MAX", "0", "1 to 16777216"),
+        ("BODY_BYTES_MAX", "1MB", "1 to 16777216"),
+        ("BODY_BYTES_MAX", "16777217", "1 to 16777216"),
+    ] {
+        let flag = format!("--{}={value}", variable.to_ascii_lowercase().replace('_', "-"));
+        let folder = tempfile::tempdir().unwrap();
+        for output in [
+            run(folder.path(), &[], &[("WEBHOOK_SECRET", SECRET), (variable, value)]),
+            run(folder.path(), &["serve", &flag], &[("WEBHOOK_SECRET", SECRET)]),
+        ] {
+            let stderr = String::from_utf8(output.stderr).unwrap();
+            assert_eq!(output.status.code(), Some(2), "{stderr}");
+            for part in [variable, value, allowed] {
+                assert!(stderr.contains(part), "{part} is not in {stderr}");
+            }
+            assert!(!stderr.contains(SECRET));
+            assert!(output.stdout.is_empty());
+            assert!(is_empty(folder.path()), "{variable}={value} made files");
+        }
+    }
+}
+
+#[test]
+fn all_mistakes_are_told_together() {
+    let folder = tempfile::tempdir().unwrap();
+    let output = run(folder.path(), &[], &[("LOG_LEVEL", "x"), ("BIND_ADDR", "x"), ("DATABASE_URL", "x")]);
+    let stderr = String::from_utf8(output.stderr).unwrap();
+    assert!(["LOG_LEVEL", "BIND_ADDR", "DATABASE_URL"].iter().all(|v| stderr.contains(v)), "{stderr}");
+}
+
+#[test]
+fn an_unknown_flag_or_command_is_a_mistake_too() {
+    let folder = tempfile::tempdir().unwrap();
+    for arguments in [&["--colour"][..], &["fly"], &["serve", "extra"]] {
+        let output = run(folder.path(), arguments, &[]);
+        assert_eq!(output.status.code(), Some(2), "{arguments:?}");
+        assert!(is_empty(folder.path()));
+    }
+}
+
+#[test]
+fn every_variable_is_a_flag_and_the_flag_wins() {
+    let folder = tempfile::tempdir().unwrap();
+    let flags =
+        ["--database-url=sqlite:///f.db", "--log-level=warn", "--webhook-secret=s", "--body-bytes-max=9"];
+    // With the flags taken, what is left to complain of is the one wrong variable.
+    let variables =
+        [("DATABASE_URL", "x"), ("LOG_LEVEL", "x"), ("BODY_BYTES_MAX", "x"), ("BIND_ADDR", "wrong")];
+    let output = run(folder.path(), &flags, &variables);
+    let stderr = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(stderr.lines().count(), 2, "{stderr}");
+    assert!(stderr.contains("BIND_ADDR"), "{stderr}");
+}
+
+#[test]
+fn empty_variables_are_as_good_as_none() {
+    let app = TestApp::with(&[("DATABASE_URL", ""), ("LOG_LEVEL", ""), ("BODY_BYTES_MAX", "")]);
+    assert!(app.database().exists());
+    assert_eq!(app.get("/health/ready").status, 200);
+}
+
+#[test]
+fn an_address_that_is_taken_is_an_error_and_no_database_is_made() {
+    let app = TestApp::start();
+    let folder = tempfile::tempdir().unwrap();
+    let addr = app.addr.to_string();
+    let output = run(folder.path(), &[], &[("BIND_ADDR", &addr)]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(String::from_utf8(output.stderr).unwrap().contains(&addr));
+    assert!(is_empty(folder.path()));
+}
+
+#[test]
+fn a_newer_database_is_refused_and_not_touched() {
+    let app = TestApp::start();
+    app.store(&json!({}));
+    let (folder, path) = (app.folder(), app.database());
+    app.stop();
+    let database = Database::open(&path).unwrap();
+    database
+        .execute_batch(
+            "INSERT INTO refinery_schema_history SELECT 999, name, applied_on, checksum FROM refinery_schema_history LIMIT 1; \
+             PRAGMA wal_checkpoint(truncate)",
+        )
+        .unwrap();
+    drop(database);
+    let before = std::fs::read(&path).unwrap();
+    for command in ["serve", "migrate"] {
+        let output = run(folder.path(), &[command], &[("BIND_ADDR", "127.0.0.1:0")]);
+        let stderr = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(1), "{stderr}");
+        assert!(stderr.contains("999") && stderr.contains("newer"), "{stderr}");
+        assert_eq!(std::fs::read(&path).unwrap(), before);
+    }
+}
+
+#[test]
+fn sigterm_and_sigint_end_it_with_0_and_the_log_is_in_the_database() {
+    for signal in [Signal::TERM, Signal::INT] {
+        let mut app = TestApp::start();
+        app.store(&json!({}));
+        // A connection that idles must not hold it up.
+        let mut idle = app.connect();
+        assert_eq!(idle.ask(&webhook(EXAMPLE)).status, 200);
+        app.signal(signal);
+        let (status, lines) = app.end();
+        assert_eq!(status.code(), Some(0));
+        assert!(lines.last().unwrap().contains("\"stopped\""), "{lines:?}");
+        assert!(!app.database().with_extension("db-wal").exists());
+        let database = Database::open(app.database()).unwrap();
+        let n_rows: i64 = database.query_row("SELECT count(*) FROM messages", [], |row| row.get(0)).unwrap();
+        assert_eq!(n_rows, 1);
+    }
+}
+
+#[test]
+fn the_secret_is_never_printed() {
+    let folder = tempfile::tempdir().unwrap();
+    let secret = [("WEBHOOK_SECRET", "hunter2-hunter2"), ("LOG_LEVEL", "x")];
+    for arguments in
+        [&["--help"][..], &["serve", "--help"], &["send", "--help"], &["sign", "--help"], &["serve"]]
+    {
+        let output = run(folder.path(), arguments, &secret);
+        let said = String::from_utf8([output.stdout, output.stderr].concat()).unwrap();
+        assert!(!said.is_empty() && !said.contains("hunter2"), "{said}");
+    }
+    let app = TestApp::with(&[("WEBHOOK_SECRET", "hunter2-hunter2"), ("LOG_LEVEL", "debug")]);
+    app.receive(EXAMPLE);
+    app.get("/health/ready");
+    assert!(app.stop().iter().all(|line| !line.contains("hunter2")));
+}
+
+#[test]
+fn an_unset_secret_is_as_good_as_an_empty_one() {
+    let app = TestApp::with(&[("WEBHOOK_SECRET", UNSET)]);
+    assert_eq!(app.receive(EXAMPLE).status, 503);
+    let folder = app.folder();
+    app.stop();
+    assert_eq!(Arc::strong_count(&folder), 1);
+    assert_eq!(TestApp::on(folder, &[]).receive(EXAMPLE).status, 200, "it works once there is one");
+}
