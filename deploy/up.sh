@@ -18,6 +18,6 @@ fi
 
 # The engine would make the folder too, but as root's.
 mkdir -p secrets
-HOOKKEEPER_COMMIT=${HOOKKEEPER_COMMIT:-$(git rev-parse HEAD 2>/dev/null || echo unknown)}
+HOOKKEEPER_COMMIT=${HOOKKEEPER_COMMIT:-$(git rev-parse --short=12 HEAD 2>/dev/null || echo unknown)}
 export HOOKKEEPER_COMMIT
 exec ./compose.sh up --detach --build "$@"
