@@ -70,7 +70,11 @@ impl Reader {
 
     pub(super) async fn ready(&self) -> Result<(), StoreError> {
         const OPERATION: &str = "read the schema version";
-        let found = self.read(OPERATION, |tx| schema::version(tx)).await?;
+        let look = |tx: &Transaction<'_>| {
+            tx.prepare_cached("SELECT seq FROM messages LIMIT 1")?.exists([])?;
+            schema::version(tx)
+        };
+        let found = self.read(OPERATION, look).await?;
         if found != SCHEMA_VERSION {
             let why = format!("it is {found}, not {SCHEMA_VERSION}");
             return Err(failure(StoreErrorKind::Fault, OPERATION, why));

@@ -107,9 +107,9 @@ fn no_secret_no_digest_no_text_is_in_any_line() {
 #[test]
 fn a_long_path_is_cut() {
     let app = TestApp::start();
-    app.get(&format!("/{}", "é".repeat(2000)));
+    app.get(&format!("/{}", "x".repeat(2000)));
     let line = app.log_line(|line| line["status"] == 404);
-    assert!(line["path"].as_str().unwrap().len() <= 256);
+    assert!(line["path"].as_str().unwrap().len() == 256);
 }
 
 #[test]

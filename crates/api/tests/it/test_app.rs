@@ -5,9 +5,9 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
-use std::sync::{Arc, mpsc};
+use std::sync::{Arc, Mutex, mpsc};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use adapters::signature::XSignature;
 use rustix::process::{Pid, Signal, kill_process};
@@ -144,7 +144,7 @@ pub(crate) struct TestApp {
     child: Child,
     pub(crate) addr: SocketAddr,
     folder: Arc<TempDir>,
-    lines: mpsc::Receiver<String>,
+    lines: Mutex<mpsc::Receiver<String>>,
     reader: Option<JoinHandle<()>>,
 }
 
@@ -161,7 +161,19 @@ impl TestApp {
 
     /// The same on a folder that another one used before.
     pub(crate) fn on(folder: Arc<TempDir>, variables: &[(&str, &str)]) -> Self {
-        let mut command = hookkeeper(folder.path());
+        let command = hookkeeper(folder.path());
+        Self::run(command, folder, variables)
+    }
+
+    /// Run by another program, which is given its path as the last argument.
+    pub(crate) fn under(program: &[&str]) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let mut command = Command::new(program[0]);
+        command.args(&program[1..]).arg(env!("CARGO_BIN_EXE_hookkeeper")).current_dir(folder.path());
+        Self::run(command, Arc::new(folder), &[])
+    }
+
+    fn run(mut command: Command, folder: Arc<TempDir>, variables: &[(&str, &str)]) -> Self {
         command.env("WEBHOOK_SECRET", SECRET).env("BIND_ADDR", "127.0.0.1:0").stdout(Stdio::piped());
         for (name, value) in variables {
             match *value {
@@ -177,14 +189,18 @@ impl TestApp {
             for line in stdout.lines().map_while(Result::ok) {
                 let json: Value = serde_json::from_str(&line).unwrap_or_else(|e| panic!("{e}: {line:?}"));
                 if json["msg"] == "listening" {
-                    send_addr.send(json["addr"].as_str().unwrap().parse().unwrap()).unwrap();
+                    // Nobody waits for it if it was known before.
+                    let _ = send_addr.send(json["addr"].as_str().unwrap().parse().unwrap());
                 }
                 // The test may be over.
                 let _ = send.send(line);
             }
         });
-        let addr = addr.recv_timeout(ANSWER_TIME_MAX).expect("it listens");
-        Self { child, addr, folder, lines, reader: Some(reader) }
+        let addr = match variables.iter().find(|(name, _)| *name == "BIND_ADDR") {
+            Some((_, addr)) => wait_for(addr.parse().unwrap()),
+            None => addr.recv_timeout(ANSWER_TIME_MAX).expect("it listens"),
+        };
+        Self { child, addr, folder, lines: Mutex::new(lines), reader: Some(reader) }
     }
 
     pub(crate) fn folder(&self) -> Arc<TempDir> {
@@ -193,10 +209,6 @@ impl TestApp {
 
     pub(crate) fn database(&self) -> PathBuf {
         self.folder.path().join("data/app.db")
-    }
-
-    pub(crate) fn pid(&self) -> u32 {
-        self.child.id()
     }
 
     pub(crate) fn connect(&self) -> Connection {
@@ -256,7 +268,7 @@ impl TestApp {
     /// Waits for the next log line that `wanted` holds for.
     pub(crate) fn log_line(&self, wanted: impl Fn(&Value) -> bool) -> Value {
         loop {
-            let line = self.lines.recv_timeout(ANSWER_TIME_MAX).expect("a log line");
+            let line = self.lines.lock().unwrap().recv_timeout(ANSWER_TIME_MAX).expect("a log line");
             let line = serde_json::from_str(&line).unwrap();
             if wanted(&line) {
                 return line;
@@ -272,7 +284,7 @@ impl TestApp {
     pub(crate) fn end(&mut self) -> (ExitStatus, Vec<String>) {
         let status = self.child.wait().unwrap();
         self.reader.take().unwrap().join().unwrap();
-        (status, self.lines.try_iter().collect())
+        (status, self.lines.lock().unwrap().try_iter().collect())
     }
 
     /// Stops it as an operator would, and returns all its log lines that nobody has taken.
@@ -282,6 +294,16 @@ impl TestApp {
         assert!(status.success(), "{status}");
         lines
     }
+}
+
+/// Waits until somebody listens there: for when the log does not tell.
+fn wait_for(addr: SocketAddr) -> SocketAddr {
+    let deadline = Instant::now() + ANSWER_TIME_MAX;
+    while TcpStream::connect(addr).is_err() {
+        assert!(Instant::now() < deadline, "nobody listens on {addr}");
+        std::thread::yield_now();
+    }
+    addr
 }
 
 impl Drop for TestApp {

@@ -350,7 +350,8 @@ fn a_full_queue_is_503_and_nothing_is_lost_by_trying_again() {
         .collect();
     let (first_refusal, refused) = std::sync::mpsc::channel();
     let answers = thread::scope(|scope| {
-        let send = |body| {
+        let (app, first_refusal) = (&app, &first_refusal);
+        let send = move |body: &[u8]| {
             let answer = app.receive(body);
             if answer.status == 503 {
                 first_refusal.send(()).unwrap();
