@@ -3,6 +3,8 @@
 
 use std::ffi::{OsStr, OsString};
 use std::fmt;
+use std::fs::File;
+use std::io::{self, Read};
 use std::net::SocketAddr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
@@ -25,6 +27,9 @@ pub const BODY_BYTES_MAX_DEFAULT: &str = "1048576";
 /// The largest `BODY_BYTES_MAX`: a quarter of what may be queued, so that one sender can't fill it.
 pub const BODY_BYTES_MAX_LIMIT: usize = 16 << 20;
 
+/// Most bytes that are read of a file with a secret: it may be a device without an end.
+const SECRET_FILE_BYTES_MAX: u64 = 64 << 10;
+
 /// Where the messages are kept.
 #[derive(clap::Args)]
 pub struct DatabaseArgs {
@@ -40,6 +45,9 @@ pub struct SecretArgs {
     /// HMAC key of the default source. Prefer the environment: arguments can be seen by other users
     #[arg(long, env = "WEBHOOK_SECRET", hide_env_values = true)]
     pub webhook_secret: Option<OsString>,
+    /// File that holds it, as container secrets do; a last line break is not part of it
+    #[arg(long, env = "WEBHOOK_SECRET_FILE", hide_env_values = true)]
+    pub webhook_secret_file: Option<OsString>,
 }
 
 /// Where requests come in.
@@ -66,6 +74,9 @@ pub struct LimitArgs {
     pub body_bytes_max: Option<OsString>,
 }
 
+/// Bytes that are never shown.
+pub type Secret = SecretSlice<u8>;
+
 /// Mistakes in the configuration: all of them, so that they can be mended in one go.
 #[derive(Debug, Default)]
 pub struct ConfigError(Vec<Mistake>);
@@ -75,6 +86,14 @@ struct Mistake {
     variable: &'static str,
     value: String,
     allowed: &'static str,
+}
+
+/// The bytes of a file but for the line break that editors leave at its end.
+fn read_secret(file: &OsStr) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    File::open(file)?.take(SECRET_FILE_BYTES_MAX).read_to_end(&mut bytes)?;
+    let secret = bytes.strip_suffix(b"\n").unwrap_or(&bytes);
+    Ok(secret.strip_suffix(b"\r").unwrap_or(secret).to_vec())
 }
 
 impl std::error::Error for ConfigError {}
@@ -133,6 +152,38 @@ impl ConfigError {
         )
     }
 
+    /// The webhook secret; `None` if it is not set or empty: there is no verifying with an empty key.
+    pub fn webhook_secret(&mut self, args: &SecretArgs) -> Option<Secret> {
+        self.secret(
+            "WEBHOOK_SECRET_FILE",
+            args.webhook_secret.as_deref(),
+            args.webhook_secret_file.as_deref(),
+            "a readable file, and only where WEBHOOK_SECRET is not set",
+        )
+    }
+
+    /// A secret from a variable or from the file that another one names.
+    fn secret(
+        &mut self,
+        file_variable: &'static str,
+        value: Option<&OsStr>,
+        file: Option<&OsStr>,
+        allowed: &'static str,
+    ) -> Option<Secret> {
+        let value = value.filter(|v| !v.is_empty()).map(|v| v.as_bytes().to_vec());
+        let Some(file) = file.filter(|f| !f.is_empty()) else {
+            return value.map(Secret::from);
+        };
+        match (value, read_secret(file)) {
+            (None, Ok(bytes)) => (!bytes.is_empty()).then(|| Secret::from(bytes)),
+            _ => {
+                let value = file.to_string_lossy().into_owned();
+                self.0.push(Mistake { variable: file_variable, value, allowed });
+                None
+            }
+        }
+    }
+
     /// The least level that is logged.
     pub fn log_level(&mut self, args: &LogArgs) -> Option<Level> {
         self.setting(
@@ -168,11 +219,4 @@ impl ConfigError {
     pub fn unless_mistaken<T>(self, parsed: Option<T>) -> Result<T, Self> {
         parsed.filter(|_| self.0.is_empty()).ok_or(self)
     }
-}
-
-/// The secret; `None` if it is not set or empty: there is no verifying with an empty key.
-#[must_use]
-pub fn secret(args: &SecretArgs) -> Option<SecretSlice<u8>> {
-    let secret = args.webhook_secret.as_deref().filter(|s| !s.is_empty())?;
-    Some(SecretSlice::from(secret.as_bytes().to_vec()))
 }

@@ -1,1 +1,52 @@
-fn main() {}
+//! Demonstration data and measurements: what `make demo` and `make bench` run.
+//!
+//! Nothing of it is in the binary that is shipped.
+
+#![expect(clippy::print_stdout, reason = "its results are for people, on standard output")]
+
+mod demo;
+mod load;
+mod messages;
+mod server;
+mod throughput;
+
+use std::error::Error;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+#[derive(Parser)]
+#[command(about = "Demonstration data and measurements for Hookkeeper")]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Print realistic messages, one JSON object a line; the same seed gives the same messages
+    Messages(messages::Args),
+    /// Send a thousand messages to a service, starting it if needed, and show what came in
+    Demo(demo::Args),
+    /// Measure POST /webhook with group commit, with one commit per request, and without a store
+    Throughput(throughput::Args),
+    /// Serve with one of these stores (what `throughput` starts)
+    #[command(hide = true)]
+    Server(server::Args),
+}
+
+fn main() -> ExitCode {
+    let result: Result<(), Box<dyn Error>> = match Cli::parse().command {
+        Command::Messages(args) => messages::run(&args),
+        Command::Demo(args) => demo::run(&args),
+        Command::Throughput(args) => throughput::run(&args),
+        Command::Server(args) => server::run(&args),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            println!("failed: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -1,7 +1,7 @@
 //! The storage ports on embedded SQLite, in one file of the disk.
 //!
-//! One thread writes and gathers whatever waits into one commit ([`writer`]); a pool of read-only
-//! connections answers questions beside it ([`reader`]). Write-ahead logging lets both go on at once.
+//! One thread writes and gathers whatever waits into one commit (`writer`); a pool of read-only
+//! connections answers questions beside it (`reader`). Write-ahead logging lets both go on at once.
 
 mod batch;
 mod error;

@@ -12,7 +12,7 @@ use adapters::signature::{EmptySecret, XSignature};
 use adapters::sqlite::OpenError;
 use secrecy::ExposeSecret;
 
-use crate::config::{self, ConfigError, SecretArgs};
+use crate::config::{ConfigError, SecretArgs};
 
 /// Why a command ends with another code than 0.
 #[derive(Debug, thiserror::Error)]
@@ -21,7 +21,7 @@ pub enum Error {
     #[error(transparent)]
     Config(#[from] ConfigError),
     /// Something has no secret to sign or verify with.
-    #[error("WEBHOOK_SECRET is not set")]
+    #[error("neither WEBHOOK_SECRET nor WEBHOOK_SECRET_FILE is set")]
     NoSecret(#[from] EmptySecret),
     /// The address can't be listened on.
     #[error("cannot listen on {addr}: {source}")]
@@ -56,6 +56,8 @@ impl Error {
 
 /// The signer of a command that can do nothing without one.
 fn signer(args: &SecretArgs) -> Result<XSignature, Error> {
-    let secret = config::secret(args).ok_or(EmptySecret)?;
+    let mut mistakes = ConfigError::default();
+    let secret = mistakes.webhook_secret(args);
+    let secret = mistakes.unless_mistaken(Some(secret))?.ok_or(EmptySecret)?;
     Ok(XSignature::new(secret.expose_secret())?)
 }

@@ -32,6 +32,9 @@ const RETRY_WAIT_MIN: Duration = Duration::from_millis(200);
 /// For one answer: more than a server needs that is stuck in a commit and gives up.
 const ANSWER_TIME_MAX: Duration = Duration::from_secs(30);
 
+/// The longest latency that is told apart, retries included: ten minutes.
+const LATENCY_US_MAX: u64 = 600_000_000;
+
 /// How many different reasons of refusal are told.
 const REASONS_MAX: usize = 10;
 
@@ -254,7 +257,7 @@ impl Default for Summary {
             duplicate: 0,
             refused: 0,
             reasons: BTreeMap::new(),
-            latency_us: Histogram::new(3).expect("three digits are allowed"),
+            latency_us: Histogram::new_with_max(LATENCY_US_MAX, 3).expect("three digits of it are allowed"),
             unread: None,
         }
     }
@@ -286,7 +289,7 @@ impl Summary {
         for (why, n) in other.reasons {
             self.add_reason(why, n);
         }
-        self.latency_us.add(&other.latency_us).expect("both have the same precision and no upper bound");
+        self.latency_us.add(&other.latency_us).expect("both have the same bounds");
         self.unread = self.unread.take().or(other.unread);
     }
 

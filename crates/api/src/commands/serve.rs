@@ -10,14 +10,14 @@ use adapters::sqlite::{BATCH_MESSAGES_MAX, SqliteOptions, SqliteStore};
 use domain::ingest::Ingest;
 use domain::signature::SignatureVerifier;
 use domain::source::{Source, SourceName};
-use secrecy::{ExposeSecret, SecretSlice};
+use secrecy::ExposeSecret;
 use slog::Logger;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::timeout;
 
 use super::Error;
 use crate::app::{self, App};
-use crate::config::{self, BindArgs, ConfigError, DatabaseArgs, LimitArgs, LogArgs, SecretArgs};
+use crate::config::{BindArgs, ConfigError, DatabaseArgs, LimitArgs, LogArgs, Secret, SecretArgs};
 use crate::telemetry::log;
 use crate::telemetry::metrics::Metrics;
 
@@ -44,7 +44,7 @@ pub struct Args {
 
 struct Config {
     database_path: std::path::PathBuf,
-    secret: Option<SecretSlice<u8>>,
+    secret: Option<Secret>,
     bind_addr: std::net::SocketAddr,
     log_level: slog::Level,
     body_bytes_max: usize,
@@ -54,13 +54,14 @@ impl Config {
     fn read(args: &Args) -> Result<Self, ConfigError> {
         let mut mistakes = ConfigError::default();
         let database_path = mistakes.database_path(&args.database);
+        let secret = mistakes.webhook_secret(&args.secret);
         let bind_addr = mistakes.bind_addr(&args.bind);
         let log_level = mistakes.log_level(&args.log);
         let body_bytes_max = mistakes.body_bytes_max(&args.limit);
         let parsed = (|| {
             Some(Self {
                 database_path: database_path?,
-                secret: config::secret(&args.secret),
+                secret,
                 bind_addr: bind_addr?,
                 log_level: log_level?,
                 body_bytes_max: body_bytes_max?,
@@ -139,7 +140,7 @@ async fn serve(config: Config, log: &Logger) -> Result<(), Error> {
 }
 
 /// The source of `POST /webhook`; without a secret it verifies, and so receives, nothing.
-fn default_source(secret: Option<&SecretSlice<u8>>) -> Source {
+fn default_source(secret: Option<&Secret>) -> Source {
     let verifier = secret.and_then(|secret| XSignature::new(secret.expose_secret()).ok());
     Source {
         name: SourceName::default(),

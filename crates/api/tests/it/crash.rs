@@ -10,7 +10,7 @@ use rusqlite::Connection as Database;
 use rustix::process::Signal;
 use serde_json::json;
 
-use crate::test_app::{TestApp, payload, webhook};
+use crate::test_app::{TestApp, payload, skipped, webhook};
 
 const SENDERS: usize = 16;
 
@@ -97,7 +97,7 @@ fn kill_9_under_load_loses_nothing_that_was_answered_200() {
 fn the_log_is_flushed_before_the_answer_is_written() {
     let can_trace = Command::new("strace").args(["-qq", "true"]).output().is_ok_and(|o| o.status.success());
     if !can_trace {
-        eprintln!("skipped: strace is not installed, or may not trace here");
+        skipped("strace is not installed, or may not trace here");
         return;
     }
     // -D: the service stays our own child, so that it can be told to stop.

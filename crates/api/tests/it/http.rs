@@ -108,7 +108,7 @@ fn expect_100_continue_is_obeyed() {
     let (head, body) = bytes.split_at(bytes.len() - EXAMPLE.len());
     connection.send(head);
     let mut interim = [0; 25];
-    (&*connection.stream()).read_exact(&mut interim).unwrap();
+    connection.stream().read_exact(&mut interim).unwrap();
     assert_eq!(&interim, b"HTTP/1.1 100 Continue\r\n\r\n");
     assert_eq!(connection.ask(body).status, 200);
 }

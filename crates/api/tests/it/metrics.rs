@@ -6,7 +6,7 @@ use std::process::{Command, Stdio};
 use prometheus_parse::{Scrape, Value};
 use serde_json::json;
 
-use crate::test_app::{EXAMPLE, TestApp, request};
+use crate::test_app::{EXAMPLE, TestApp, request, skipped};
 
 fn scrape(app: &TestApp) -> Scrape {
     let text = app.get("/metrics").body;
@@ -103,7 +103,7 @@ fn promtool_has_nothing_to_complain_of() {
         .stderr(Stdio::piped())
         .spawn();
     let Ok(mut promtool) = promtool else {
-        eprintln!("skipped: promtool is not installed (Debian's package prometheus)");
+        skipped("promtool is not installed (Debian's package prometheus)");
         return;
     };
     let app = TestApp::start();

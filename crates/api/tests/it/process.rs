@@ -187,6 +187,25 @@ fn the_secret_is_never_printed() {
 }
 
 #[test]
+fn the_secret_may_be_in_a_file() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("secret");
+    std::fs::write(&file, format!("{SECRET}\n")).unwrap();
+    let file = file.to_str().unwrap();
+    let app = TestApp::with(&[("WEBHOOK_SECRET", ""), ("WEBHOOK_SECRET_FILE", file)]);
+    assert_eq!(app.receive(EXAMPLE).status, 200);
+    // Both, or a file that is not there: which one was meant can't be known.
+    for variables in [
+        &[("WEBHOOK_SECRET", "x"), ("WEBHOOK_SECRET_FILE", file)][..],
+        &[("WEBHOOK_SECRET_FILE", "/nowhere/secret")],
+    ] {
+        let output = run(folder.path(), &["serve"], variables);
+        assert_eq!(output.status.code(), Some(2));
+        assert!(String::from_utf8(output.stderr).unwrap().contains("WEBHOOK_SECRET_FILE"));
+    }
+}
+
+#[test]
 fn an_unset_secret_is_as_good_as_an_empty_one() {
     let app = TestApp::with(&[("WEBHOOK_SECRET", UNSET)]);
     assert_eq!(app.receive(EXAMPLE).status, 503);

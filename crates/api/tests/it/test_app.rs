@@ -33,6 +33,12 @@ pub(crate) fn hookkeeper(folder: &Path) -> Command {
     command
 }
 
+/// Says aloud, past the test runner's capture, what is not tested here and why.
+#[expect(clippy::explicit_write, reason = "eprintln! is captured when the test passes")]
+pub(crate) fn skipped(why: &str) {
+    writeln!(std::io::stderr(), "skipped: {why}").unwrap();
+}
+
 /// The plain valid payload with some fields replaced.
 pub(crate) fn payload(changes: &Value) -> Value {
     let mut payload: Value = serde_json::from_slice(EXAMPLE).unwrap();

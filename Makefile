@@ -1,0 +1,44 @@
+# What CI runs, what the README names. Each target is short; what is longer is a script in deploy/.
+.DEFAULT_GOAL := help
+.PHONY: help run test lint bench demo up down logs purge
+
+SHELL := /bin/sh
+CARGO ?= cargo
+BINARY := target/release/hookkeeper
+SECRET_FILE := data/webhook_secret
+
+# For what needs a secret natively: the one that is set, or one of our own in data/, made once.
+define ensure_secret
+mkdir -p data; \
+if [ -z "$$WEBHOOK_SECRET" ] && [ -z "$$WEBHOOK_SECRET_FILE" ]; then \
+	if [ ! -s $(SECRET_FILE) ]; then \
+		(umask 077; od -An -N32 -tx1 /dev/urandom | tr -d ' \n' > $(SECRET_FILE)); \
+		echo "made a random WEBHOOK_SECRET in $(SECRET_FILE)" >&2; \
+	fi; \
+	export WEBHOOK_SECRET_FILE=$(SECRET_FILE); \
+fi
+endef
+
+help: ## show this
+	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' Makefile | expand -t 8
+
+run: ## build and serve on 127.0.0.1:8000, data in ./data
+	@$(CARGO) build --release --locked -p api
+	@$(ensure_secret); exec $(BINARY) serve
+
+test: ## run all tests
+	$(CARGO) test --locked --workspace
+
+lint: ## formatting, clippy, docs, layers
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --locked --workspace --all-targets -- -D warnings
+	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --workspace --no-deps --document-private-items
+	.ci/layers
+
+demo: ## send a thousand messages, show what came in
+	@$(CARGO) build --release --locked -p api -p bench
+	@$(ensure_secret); target/release/hookkeeper-bench demo
+
+bench: ## measure POST /webhook: group commit, commit per request, no store
+	@$(CARGO) build --release --locked -p bench
+	@target/release/hookkeeper-bench throughput $(ARGS)

@@ -1,0 +1,105 @@
+//! The server under measurement: the real one, with one of three stores below it.
+
+use std::error::Error;
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
+
+use adapters::clock::SystemClock;
+use adapters::signature::XSignature;
+use adapters::sqlite::{BATCH_MESSAGES_MAX, SqliteOptions, SqliteStore};
+use api::app::{self, App};
+use api::telemetry::log;
+use api::telemetry::metrics::Metrics;
+use async_trait::async_trait;
+use domain::ingest::Ingest;
+use domain::message::NewMessage;
+use domain::query::{Filter, Listing, MessageQuery, Page, Stats};
+use domain::source::{Source, SourceName};
+use domain::store::{Appended, MessageStore, Seq, StoreError};
+
+pub(crate) const SECRET: &str = "benchsecret";
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum StoreKind {
+    /// The product: whatever waits is committed together
+    Group,
+    /// One commit per request
+    Single,
+    /// No store: what HTTP, signature, validation, log and metrics cost without it
+    None,
+}
+
+#[derive(clap::Args)]
+pub(crate) struct Args {
+    #[arg(long)]
+    store: StoreKind,
+    #[arg(long)]
+    database: PathBuf,
+}
+
+/// Says that it stored, and does not.
+#[derive(Default)]
+struct NoStore {
+    n_messages: AtomicI64,
+}
+
+#[async_trait]
+impl MessageStore for NoStore {
+    async fn append(&self, messages: Vec<NewMessage>) -> Result<Vec<Appended>, StoreError> {
+        let stored = |_| Appended::Stored(Seq(self.n_messages.fetch_add(1, Ordering::Relaxed)));
+        Ok(messages.iter().map(stored).collect())
+    }
+}
+
+#[async_trait]
+impl MessageQuery for NoStore {
+    async fn list(&self, _: &Filter, _: Page) -> Result<Listing, StoreError> {
+        Ok(Listing { messages: vec![], total: 0 })
+    }
+
+    async fn stats(&self, _: u16) -> Result<Stats, StoreError> {
+        Ok(Stats::default())
+    }
+
+    async fn ready(&self) -> Result<(), StoreError> {
+        Ok(())
+    }
+}
+
+/// Serves on a free port and prints the address; ends when it is killed.
+pub(crate) fn run(args: &Args) -> Result<(), Box<dyn Error>> {
+    let (log, _guard) = log::start(slog::Level::Info, io::sink())?;
+    actix_web::rt::System::new().block_on(async {
+        let metrics = Metrics::new()?;
+        let (store, query): (Arc<dyn MessageStore>, Arc<dyn MessageQuery>) = match args.store {
+            StoreKind::None => {
+                let store = Arc::new(NoStore::default());
+                (Arc::clone(&store) as _, store)
+            }
+            kind => {
+                let metrics = metrics.clone();
+                let store = Arc::new(SqliteStore::open(SqliteOptions {
+                    path: args.database.clone(),
+                    batch_messages_max: if kind == StoreKind::Single { 1 } else { BATCH_MESSAGES_MAX },
+                    on_commit: Box::new(move |report| metrics.committed(report)),
+                })?);
+                (Arc::clone(&store) as _, store)
+            }
+        };
+        let verifier = Arc::new(XSignature::new(SECRET.as_bytes())?);
+        let source = Source { name: SourceName::default(), verifier: Some(verifier) };
+        let app = App {
+            ingest: Ingest::new(source, store, Arc::new(SystemClock)),
+            query,
+            log,
+            metrics,
+            body_bytes_max: 1 << 20,
+        };
+        let listener = app::bind(([127, 0, 0, 1], 0).into())?;
+        println!("{}", listener.local_addr()?);
+        app::serve(app, listener)?.await?;
+        Ok(())
+    })
+}
