@@ -6,6 +6,9 @@ cd "$(dirname "$0")"
 # Compose prefers a variable of the shell to .env even if it is empty; here empty means not set.
 [ -n "${WEBHOOK_SECRET:-}" ] || unset WEBHOOK_SECRET
 [ -n "${WEBHOOK_SECRET_FILE:-}" ] || unset WEBHOOK_SECRET_FILE
+# Set in the shell, the one wins over the other in .env: both at once are refused as a contradiction.
+[ -z "${WEBHOOK_SECRET:-}" ] || export WEBHOOK_SECRET_FILE="${WEBHOOK_SECRET_FILE:-}"
+[ -z "${WEBHOOK_SECRET_FILE:-}" ] || export WEBHOOK_SECRET="${WEBHOOK_SECRET:-}"
 
 if [ -z "${WEBHOOK_SECRET:-}${WEBHOOK_SECRET_FILE:-}" ] && ! grep -qsE '^WEBHOOK_SECRET(_FILE)?=.' .env; then
     secret=$(od -An -N32 -tx1 /dev/urandom | tr -d ' \n')
