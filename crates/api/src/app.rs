@@ -6,13 +6,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use actix_web::dev::Server;
-use actix_web::middleware::from_fn;
+use actix_web::middleware::{DefaultHeaders, from_fn};
 use actix_web::web::Data;
 use actix_web::{App as ActixApp, HttpServer};
 use domain::ingest::Ingest;
 use domain::query::MessageQuery;
+use rustls::ServerConfig;
 use slog::Logger;
 
+use crate::door::Door;
 use crate::routes;
 use crate::telemetry::metrics::Metrics;
 use crate::telemetry::request;
@@ -34,6 +36,16 @@ const DISCONNECT_TIME_MAX: Duration = Duration::from_secs(5);
 /// seconds is the store's.
 const DRAIN_SECS_MAX: u64 = 7;
 
+/// On every answer. They are for browsers, which have no business here but to be told so: nothing is to be
+/// guessed, framed, kept or loaded (OWASP, "HTTP Security Response Headers Cheat Sheet", read 2026-11).
+const SECURITY_HEADERS: [(&str, &str); 5] = [
+    ("Cache-Control", "no-store"),
+    ("Content-Security-Policy", "default-src 'none'; frame-ancestors 'none'"),
+    ("Referrer-Policy", "no-referrer"),
+    ("X-Content-Type-Options", "nosniff"),
+    ("X-Frame-Options", "DENY"),
+];
+
 /// All that a request can reach.
 pub struct App {
     /// Receives webhooks.
@@ -44,6 +56,8 @@ pub struct App {
     pub log: Logger,
     /// The metrics.
     pub metrics: Metrics,
+    /// Who may ask, and who knocks too often.
+    pub door: Door,
     /// The largest request body.
     pub body_bytes_max: usize,
 }
@@ -75,23 +89,49 @@ pub fn bind(addr: SocketAddr) -> io::Result<TcpListener> {
     socket.listen(BACKLOG)?.into_std()
 }
 
-/// Serves `app` until the returned server is stopped.
+/// What comes in by one listener.
+#[derive(Clone, Copy, Debug)]
+pub enum Traffic {
+    /// Webhooks and questions.
+    All,
+    /// Webhooks only.
+    Webhooks,
+    /// Questions only.
+    Questions,
+}
+
+/// Serves `app` until the returned server is stopped; with `tls`, encrypted.
 ///
 /// # Errors
 /// The listener can't be used.
-pub fn serve(app: App, listener: TcpListener) -> io::Result<Server> {
-    let app = Data::new(app);
+pub fn serve(
+    app: Data<App>,
+    listener: TcpListener,
+    traffic: Traffic,
+    tls: Option<ServerConfig>,
+) -> io::Result<Server> {
+    let routes: routes::Routes = match traffic {
+        Traffic::All => routes::all,
+        Traffic::Webhooks => routes::receiving,
+        Traffic::Questions => routes::asking,
+    };
     let server = HttpServer::new(move || {
+        let headers = SECURITY_HEADERS.into_iter().fold(DefaultHeaders::new(), DefaultHeaders::add);
         ActixApp::new()
             .app_data(Data::clone(&app))
+            .wrap(headers)
             .wrap(from_fn(request::observe))
-            .configure(routes::configure)
+            .configure(routes)
+            .configure(routes::everywhere)
     })
     .client_request_timeout(HEAD_TIME_MAX)
     .client_disconnect_timeout(DISCONNECT_TIME_MAX)
     .keep_alive(KEEP_ALIVE)
     .shutdown_timeout(DRAIN_SECS_MAX)
-    .disable_signals()
-    .listen(listener)?;
+    .disable_signals();
+    let server = match tls {
+        None => server.listen(listener)?,
+        Some(config) => server.listen_rustls_0_23(listener, config)?,
+    };
     Ok(server.run())
 }

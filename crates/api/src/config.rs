@@ -5,10 +5,11 @@ use std::ffi::{OsStr, OsString};
 use std::fmt;
 use std::fs::File;
 use std::io::{self, Read};
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 
+use ipnet::IpNet;
 use secrecy::SecretSlice;
 use slog::Level;
 
@@ -58,6 +59,45 @@ pub struct BindArgs {
     pub bind_addr: Option<OsString>,
 }
 
+/// Where questions come in, if not where webhooks do.
+#[derive(clap::Args)]
+pub struct OpsBindArgs {
+    /// A second listening address, IP:PORT, that /messages, /stats and /metrics move to, so that only
+    /// webhooks and health are on the first
+    #[arg(long, env = "OPS_BIND_ADDR", hide_env_values = true)]
+    pub ops_bind_addr: Option<OsString>,
+}
+
+/// Who may ask.
+#[derive(clap::Args)]
+pub struct TokenArgs {
+    /// Bearer token that everything but webhooks and health then wants. Prefer the environment
+    #[arg(long, env = "API_TOKEN", hide_env_values = true)]
+    pub api_token: Option<OsString>,
+    /// File that holds it; a last line break is not part of it
+    #[arg(long, env = "API_TOKEN_FILE", hide_env_values = true)]
+    pub api_token_file: Option<OsString>,
+}
+
+/// Whose word counts on where a request comes from.
+#[derive(clap::Args)]
+pub struct ProxyArgs {
+    /// Addresses or networks, with commas, of proxies whose X-Forwarded-For is believed
+    #[arg(long, env = "TRUSTED_PROXIES", hide_env_values = true)]
+    pub trusted_proxies: Option<OsString>,
+}
+
+/// How connections are encrypted.
+#[derive(clap::Args)]
+pub struct TlsArgs {
+    /// Certificate chain in PEM; with TLS_KEY, all listening is TLS
+    #[arg(long, env = "TLS_CERT", hide_env_values = true)]
+    pub tls_cert: Option<OsString>,
+    /// Private key of the certificate in PEM. SIGHUP reads both anew
+    #[arg(long, env = "TLS_KEY", hide_env_values = true)]
+    pub tls_key: Option<OsString>,
+}
+
 /// What is logged.
 #[derive(clap::Args)]
 pub struct LogArgs {
@@ -74,6 +114,15 @@ pub struct LimitArgs {
     pub body_bytes_max: Option<OsString>,
 }
 
+/// Where certificate and key are.
+#[derive(Clone, Debug)]
+pub struct TlsFiles {
+    /// The certificate chain, in PEM.
+    pub cert: PathBuf,
+    /// Its private key, in PEM.
+    pub key: PathBuf,
+}
+
 /// Bytes that are never shown.
 pub type Secret = SecretSlice<u8>;
 
@@ -86,6 +135,10 @@ struct Mistake {
     variable: &'static str,
     value: String,
     allowed: &'static str,
+}
+
+fn parse_network(text: &str) -> Option<IpNet> {
+    text.parse().or_else(|_| text.parse::<IpAddr>().map(IpNet::from)).ok()
 }
 
 /// The bytes of a file but for the line break that editors leave at its end.
@@ -162,6 +215,16 @@ impl ConfigError {
         )
     }
 
+    /// The token of everything but webhooks and health; `None` leaves it open.
+    pub fn api_token(&mut self, args: &TokenArgs) -> Option<Secret> {
+        self.secret(
+            "API_TOKEN_FILE",
+            args.api_token.as_deref(),
+            args.api_token_file.as_deref(),
+            "a readable file, and only where API_TOKEN is not set",
+        )
+    }
+
     /// A secret from a variable or from the file that another one names.
     fn secret(
         &mut self,
@@ -179,6 +242,47 @@ impl ConfigError {
             _ => {
                 let value = file.to_string_lossy().into_owned();
                 self.0.push(Mistake { variable: file_variable, value, allowed });
+                None
+            }
+        }
+    }
+
+    /// The second address to listen on, if there is to be one.
+    pub fn ops_bind_addr(&mut self, args: &OpsBindArgs) -> Option<SocketAddr> {
+        let addr = args.ops_bind_addr.as_deref().filter(|a| !a.is_empty())?;
+        self.setting(
+            "OPS_BIND_ADDR",
+            Some(addr),
+            "",
+            |addr| addr.parse().ok(),
+            "IP:PORT, as in 127.0.0.1:9000, or nothing",
+        )
+    }
+
+    /// The proxies whose word is believed.
+    pub fn trusted_proxies(&mut self, args: &ProxyArgs) -> Option<Vec<IpNet>> {
+        self.setting(
+            "TRUSTED_PROXIES",
+            args.trusted_proxies.as_deref(),
+            "",
+            |list| {
+                let parts = list.split(',').map(str::trim).filter(|part| !part.is_empty());
+                parts.map(parse_network).collect()
+            },
+            "addresses or networks with commas between, as in 10.0.0.1,192.168.0.0/16",
+        )
+    }
+
+    /// The files of certificate and key, if both are set.
+    pub fn tls(&mut self, args: &TlsArgs) -> Option<TlsFiles> {
+        let path = |arg: &Option<OsString>| arg.as_deref().filter(|p| !p.is_empty()).map(PathBuf::from);
+        match (path(&args.tls_cert), path(&args.tls_key)) {
+            (None, None) => None,
+            (Some(cert), Some(key)) => Some(TlsFiles { cert, key }),
+            (cert, _) => {
+                let variable = if cert.is_some() { "TLS_KEY" } else { "TLS_CERT" };
+                let allowed = "a file in PEM: TLS_CERT and TLS_KEY go together";
+                self.0.push(Mistake { variable, value: String::new(), allowed });
                 None
             }
         }

@@ -29,6 +29,15 @@ pub enum ApiError {
         /// `Allow`: those that are.
         allow: &'static str,
     },
+    /// What was asked wants the token, and the request has none or another one.
+    #[error("missing or wrong bearer token")]
+    NoToken,
+    /// The signature is wrong, as too many before it of the same client.
+    #[error("too many invalid signatures")]
+    TooManyRefusals {
+        /// When the next is looked at as the first was.
+        retry_secs: u64,
+    },
     /// Parameters of the query break rules.
     #[error("query is not valid")]
     InvalidQuery(Vec<InvalidField>),
@@ -78,11 +87,12 @@ impl ApiError {
     pub fn webhook_result(&self) -> &'static str {
         match self {
             Self::TooLarge { .. } => "too_large",
-            Self::Ingest(IngestError::Refused(_)) => "invalid_signature",
+            Self::Ingest(IngestError::Refused(_)) | Self::TooManyRefusals { .. } => "invalid_signature",
             Self::Ingest(IngestError::Invalid(_)) => "validation_error",
             Self::Ingest(IngestError::NoSecret | IngestError::Store { .. }) | Self::Store(_) => "unavailable",
             Self::TooSlow { .. }
             | Self::Incomplete
+            | Self::NoToken
             | Self::NotFound
             | Self::MethodNotAllowed { .. }
             | Self::InvalidQuery(_) => "incomplete",
@@ -129,7 +139,8 @@ impl ResponseError for ApiError {
             Self::TooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
             Self::TooSlow { .. } => StatusCode::REQUEST_TIMEOUT,
             Self::Incomplete => StatusCode::BAD_REQUEST,
-            Self::Ingest(IngestError::Refused(_)) => StatusCode::UNAUTHORIZED,
+            Self::Ingest(IngestError::Refused(_)) | Self::NoToken => StatusCode::UNAUTHORIZED,
+            Self::TooManyRefusals { .. } => StatusCode::TOO_MANY_REQUESTS,
             Self::Ingest(IngestError::NoSecret | IngestError::Store { .. }) | Self::Store(_) => {
                 StatusCode::SERVICE_UNAVAILABLE
             }
@@ -139,8 +150,17 @@ impl ResponseError for ApiError {
     /// Says what the client can act on; what went wrong inside stays inside.
     fn error_response(&self) -> HttpResponse<BoxBody> {
         let mut response = HttpResponse::build(self.status_code());
-        if let Self::MethodNotAllowed { allow } = self {
-            response.insert_header((header::ALLOW, *allow));
+        match self {
+            Self::MethodNotAllowed { allow } => {
+                response.insert_header((header::ALLOW, *allow));
+            }
+            Self::NoToken => {
+                response.insert_header((header::WWW_AUTHENTICATE, "Bearer"));
+            }
+            Self::TooManyRefusals { retry_secs } => {
+                response.insert_header((header::RETRY_AFTER, *retry_secs));
+            }
+            _ => {}
         }
         if self.status_code() == StatusCode::SERVICE_UNAVAILABLE {
             let secs = match self.store_error().map(|e| e.kind) {

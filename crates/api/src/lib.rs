@@ -5,9 +5,11 @@
 pub mod app;
 pub mod commands;
 pub mod config;
+pub mod door;
 pub mod error;
 mod routes;
 pub mod telemetry;
+pub mod tls;
 
 /// The version and the commit it was built from: `0.1.0 (1a2b3c4d5e6f)`.
 pub const VERSION: &str = concat!(env!("CARGO_PKG_VERSION"), " (", env!("HOOKKEEPER_COMMIT"), ")");

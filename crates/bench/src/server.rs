@@ -6,10 +6,12 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 
+use actix_web::web::Data;
 use adapters::clock::SystemClock;
 use adapters::signature::XSignature;
 use adapters::sqlite::{BATCH_MESSAGES_MAX, SqliteOptions, SqliteStore};
-use api::app::{self, App};
+use api::app::{self, App, Traffic};
+use api::door::Door;
 use api::telemetry::log;
 use api::telemetry::metrics::Metrics;
 use async_trait::async_trait;
@@ -90,16 +92,17 @@ pub(crate) fn run(args: &Args) -> Result<(), Box<dyn Error>> {
         };
         let verifier = Arc::new(XSignature::new(SECRET.as_bytes())?);
         let source = Source { name: SourceName::default(), verifier: Some(verifier) };
-        let app = App {
+        let app = Data::new(App {
             ingest: Ingest::new(source, store, Arc::new(SystemClock)),
             query,
             log,
             metrics,
+            door: Door::new(None, vec![]),
             body_bytes_max: 1 << 20,
-        };
+        });
         let listener = app::bind(([127, 0, 0, 1], 0).into())?;
         println!("{}", listener.local_addr()?);
-        app::serve(app, listener)?.await?;
+        app::serve(app, listener, Traffic::All, None)?.await?;
         Ok(())
     })
 }

@@ -7,9 +7,9 @@ use bytes::Bytes;
 use crate::message::{MessageId, NewMessage};
 use crate::payload::{self, InvalidPayload};
 use crate::signature::{InboundRequest, Refusal};
-use crate::source::Source;
+use crate::source::{Source, SourceName};
 use crate::store::{Appended, MessageStore, StoreError};
-use crate::time::Clock;
+use crate::time::{Clock, Timestamp};
 
 /// Receives the webhooks of one source.
 pub struct Ingest {
@@ -21,8 +21,12 @@ pub struct Ingest {
 /// What a sender is told by 200, and an operator by the log.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Receipt {
+    /// Where it came in.
+    pub source: SourceName,
     /// Whose message it is.
     pub message_id: MessageId,
+    /// When it came in.
+    pub received_at: Timestamp,
     /// First or repeated.
     pub outcome: Outcome,
 }
@@ -95,6 +99,6 @@ impl Ingest {
             [Appended::Existing { .. }] => Outcome::Duplicate,
             _ => unreachable!("a store answers each message once, and there was one"),
         };
-        Ok(Receipt { message_id, outcome })
+        Ok(Receipt { source: self.source.name.clone(), message_id, received_at: now, outcome })
     }
 }

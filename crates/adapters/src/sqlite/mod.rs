@@ -16,6 +16,7 @@ use async_trait::async_trait;
 use domain::message::NewMessage;
 use domain::query::{Filter, Listing, MessageQuery, Page, Stats};
 use domain::store::{Appended, MessageStore, StoreError};
+use rustix::fs::StatVfs;
 
 pub use schema::{OpenError, SCHEMA_VERSION};
 pub use writer::{BATCH_MESSAGES_MAX, QUEUE_BYTES_MAX, QUEUE_DELIVERIES_MAX};
@@ -60,6 +61,10 @@ pub struct Usage {
     pub database_bytes: u64,
     /// Size of the write-ahead log.
     pub wal_bytes: u64,
+    /// What is left on its file system for a process that is not root's.
+    pub disk_free_bytes: u64,
+    /// Size of its file system.
+    pub disk_size_bytes: u64,
 }
 
 impl SqliteStore {
@@ -81,16 +86,20 @@ impl SqliteStore {
         self.writer.close().await;
     }
 
-    /// What the store takes up now; a file that can't be looked at counts as empty.
+    /// What the store takes up now; what can't be looked at counts as nothing.
     #[must_use]
     pub fn usage(&self) -> Usage {
         let bytes = |path: &Path| std::fs::metadata(path).map_or(0, |m| m.len());
         let mut wal = self.path.clone().into_os_string();
         wal.push("-wal");
+        let disk = rustix::fs::statvfs(&self.path);
+        let blocks = |n: fn(&StatVfs) -> u64| disk.as_ref().map_or(0, |d| n(d).saturating_mul(d.f_frsize));
         Usage {
             queue_depth: self.writer.queue_depth(),
             database_bytes: bytes(&self.path),
             wal_bytes: bytes(Path::new(&wal)),
+            disk_free_bytes: blocks(|d| d.f_bavail),
+            disk_size_bytes: blocks(|d| d.f_blocks),
         }
     }
 }

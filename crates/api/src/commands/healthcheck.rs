@@ -3,8 +3,10 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::time::Duration;
 
+use ureq::tls::TlsConfig;
+
 use super::Error;
-use crate::config::{BindArgs, ConfigError};
+use crate::config::{BindArgs, ConfigError, TlsArgs};
 
 /// Less than the five seconds that a container's health check is usually given.
 const ANSWER_TIME_MAX: Duration = Duration::from_secs(4);
@@ -17,6 +19,8 @@ const ANSWER_TIME_MAX: Duration = Duration::from_secs(4);
 pub struct Args {
     #[command(flatten)]
     bind: BindArgs,
+    #[command(flatten)]
+    tls: TlsArgs,
 }
 
 /// # Errors
@@ -24,6 +28,7 @@ pub struct Args {
 pub fn run(args: &Args) -> Result<(), Error> {
     let mut mistakes = ConfigError::default();
     let addr = mistakes.bind_addr(&args.bind);
+    let is_tls = mistakes.tls(&args.tls).is_some();
     let mut addr = mistakes.unless_mistaken(addr)?;
     // "Every address" is where to listen, not where to connect.
     if addr.ip().is_unspecified() {
@@ -36,9 +41,12 @@ pub fn run(args: &Args) -> Result<(), Error> {
         .timeout_global(Some(ANSWER_TIME_MAX))
         .http_status_as_error(false)
         .proxy(None)
+        // The certificate has the name that senders know, not this address; whom we ask is this machine.
+        .tls_config(TlsConfig::builder().disable_verification(true).build())
         .build()
         .new_agent();
-    let url = format!("http://{addr}/health/ready");
+    let scheme = if is_tls { "https" } else { "http" };
+    let url = format!("{scheme}://{addr}/health/ready");
     let no = |why: String| Error::No(format!("not ready: {why}"));
     let mut response = agent.get(&url).call().map_err(|e| no(format!("{url}: {e}")))?;
     if response.status() == 200 {

@@ -13,6 +13,7 @@ use adapters::sqlite::OpenError;
 use secrecy::ExposeSecret;
 
 use crate::config::{ConfigError, SecretArgs};
+use crate::tls::TlsError;
 
 /// Why a command ends with another code than 0.
 #[derive(Debug, thiserror::Error)]
@@ -23,6 +24,9 @@ pub enum Error {
     /// Something has no secret to sign or verify with.
     #[error("neither WEBHOOK_SECRET nor WEBHOOK_SECRET_FILE is set")]
     NoSecret(#[from] EmptySecret),
+    /// Certificate and key can't be used.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
     /// The address can't be listened on.
     #[error("cannot listen on {addr}: {source}")]
     Bind {

@@ -1,25 +1,36 @@
 //! `hookkeeper serve`: receives until it is told to stop.
 
 use std::io;
+use std::net::{SocketAddr, TcpListener};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use actix_web::dev::Server;
+use actix_web::web::Data;
 use adapters::clock::SystemClock;
 use adapters::signature::XSignature;
 use adapters::sqlite::{BATCH_MESSAGES_MAX, SqliteOptions, SqliteStore};
 use domain::ingest::Ingest;
 use domain::signature::SignatureVerifier;
 use domain::source::{Source, SourceName};
+use ipnet::IpNet;
+use sd_notify::NotifyState;
 use secrecy::ExposeSecret;
 use slog::Logger;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{self, SignalKind};
 use tokio::time::timeout;
 
 use super::Error;
-use crate::app::{self, App};
-use crate::config::{BindArgs, ConfigError, DatabaseArgs, LimitArgs, LogArgs, Secret, SecretArgs};
+use crate::app::{self, App, Traffic};
+use crate::config::{
+    BindArgs, ConfigError, DatabaseArgs, LimitArgs, LogArgs, OpsBindArgs, ProxyArgs, Secret, SecretArgs,
+    TlsArgs, TlsFiles, TokenArgs,
+};
+use crate::door::Door;
 use crate::telemetry::log;
 use crate::telemetry::metrics::Metrics;
+use crate::tls::Tls;
 
 /// From a signal to the end of the process, whatever is stuck.
 const STOP_TIME_MAX: Duration = Duration::from_secs(10);
@@ -40,14 +51,26 @@ pub struct Args {
     log: LogArgs,
     #[command(flatten)]
     limit: LimitArgs,
+    #[command(flatten)]
+    token: TokenArgs,
+    #[command(flatten)]
+    ops_bind: OpsBindArgs,
+    #[command(flatten)]
+    proxy: ProxyArgs,
+    #[command(flatten)]
+    tls: TlsArgs,
 }
 
 struct Config {
-    database_path: std::path::PathBuf,
+    database_path: PathBuf,
     secret: Option<Secret>,
-    bind_addr: std::net::SocketAddr,
+    bind_addr: SocketAddr,
     log_level: slog::Level,
     body_bytes_max: usize,
+    api_token: Option<Secret>,
+    ops_bind_addr: Option<SocketAddr>,
+    trusted_proxies: Vec<IpNet>,
+    tls: Option<TlsFiles>,
 }
 
 impl Config {
@@ -58,6 +81,10 @@ impl Config {
         let bind_addr = mistakes.bind_addr(&args.bind);
         let log_level = mistakes.log_level(&args.log);
         let body_bytes_max = mistakes.body_bytes_max(&args.limit);
+        let api_token = mistakes.api_token(&args.token);
+        let ops_bind_addr = mistakes.ops_bind_addr(&args.ops_bind);
+        let trusted_proxies = mistakes.trusted_proxies(&args.proxy);
+        let tls = mistakes.tls(&args.tls);
         let parsed = (|| {
             Some(Self {
                 database_path: database_path?,
@@ -65,6 +92,10 @@ impl Config {
                 bind_addr: bind_addr?,
                 log_level: log_level?,
                 body_bytes_max: body_bytes_max?,
+                api_token,
+                ops_bind_addr,
+                trusted_proxies: trusted_proxies?,
+                tls,
             })
         })();
         mistakes.unless_mistaken(parsed)
@@ -86,12 +117,12 @@ pub fn run(args: &Args) -> Result<(), Error> {
 
 async fn serve(config: Config, log: &Logger) -> Result<(), Error> {
     // Before anything else, so that a signal during the start is not lost.
-    let mut terminate = signal(SignalKind::terminate()).map_err(Error::io("wait for SIGTERM"))?;
-    let mut interrupt = signal(SignalKind::interrupt()).map_err(Error::io("wait for SIGINT"))?;
+    let mut signals = Signals::new().map_err(Error::io("wait for signals"))?;
 
-    let bind_error = |source| Error::Bind { addr: config.bind_addr, source };
-    let listener = app::bind(config.bind_addr).map_err(bind_error)?;
-    let addr = listener.local_addr().map_err(bind_error)?;
+    let tls = config.tls.clone().map(Tls::load).transpose()?;
+    let (listener, addr) = bind(config.bind_addr)?;
+    let ops = config.ops_bind_addr.map(bind).transpose()?;
+    let ops_addr = ops.as_ref().map(|(_, addr)| *addr);
 
     let metrics = Metrics::new().expect("every metric has a valid name of its own");
     let store = {
@@ -103,31 +134,46 @@ async fn serve(config: Config, log: &Logger) -> Result<(), Error> {
         })?)
     };
     metrics.watch(Arc::clone(&store)).expect("one store is watched");
-    if config.secret.is_none() {
-        slog::warn!(log, "WEBHOOK_SECRET is not set: webhooks are answered 503 until it is");
-    }
-    let source = default_source(config.secret.as_ref());
-    let app = App {
-        ingest: Ingest::new(source, Arc::clone(&store) as _, Arc::new(SystemClock)),
+    warn_of_open_doors(&config, ops_addr.unwrap_or(addr), log);
+
+    let app = Data::new(App {
+        ingest: Ingest::new(
+            default_source(config.secret.as_ref()),
+            Arc::clone(&store) as _,
+            Arc::new(SystemClock),
+        ),
         query: Arc::clone(&store) as _,
         log: log.clone(),
         metrics,
+        door: Door::new(config.api_token, config.trusted_proxies),
         body_bytes_max: config.body_bytes_max,
+    });
+    let serve = |listener, traffic| {
+        let tls_config = tls.as_ref().map(Tls::server_config).transpose()?;
+        app::serve(Data::clone(&app), listener, traffic, tls_config).map_err(Error::io("serve"))
     };
-    let server = app::serve(app, listener).map_err(bind_error)?;
-    let handle = server.handle();
-    let serving = actix_web::rt::spawn(server);
-    slog::info!(log, "listening"; "addr" => %addr, "version" => crate::VERSION,
-        "database" => %config.database_path.display());
+    let servers = match ops {
+        None => vec![serve(listener, Traffic::All)?],
+        Some((ops, _)) => vec![serve(listener, Traffic::Webhooks)?, serve(ops, Traffic::Questions)?],
+    };
+    let handles: Vec<_> = servers.iter().map(Server::handle).collect();
+    let serving = actix_web::rt::spawn(futures_util::future::join_all(servers));
+    slog::info!(log, "listening"; "addr" => %addr, "ops_addr" => ops_addr.map(|a| a.to_string()),
+        "tls" => tls.is_some(), "version" => crate::VERSION, "database" => %config.database_path.display());
+    // For systemd, if it started us; whether it hears it is its own affair.
+    let _ = sd_notify::notify(&[NotifyState::Ready]);
 
-    let received = tokio::select! {
-        _ = terminate.recv() => "SIGTERM",
-        _ = interrupt.recv() => "SIGINT",
+    let stop_signal = loop {
+        match signals.next().await {
+            Signal::Stop(name) => break name,
+            Signal::Reload => reload(tls.as_ref(), log),
+        }
     };
-    slog::info!(log, "stopping"; "signal" => received);
+    slog::info!(log, "stopping"; "signal" => stop_signal);
+    let _ = sd_notify::notify(&[NotifyState::Stopping]);
     let stop = async {
-        handle.stop(true).await;
-        // The server's own result only repeats that it was stopped.
+        futures_util::future::join_all(handles.iter().map(|handle| handle.stop(true))).await;
+        // The servers' own results only repeat that they were stopped.
         let _ = serving.await;
         store.close().await;
     };
@@ -137,6 +183,59 @@ async fn serve(config: Config, log: &Logger) -> Result<(), Error> {
     }
     slog::info!(log, "stopped");
     Ok(())
+}
+
+fn bind(addr: SocketAddr) -> Result<(TcpListener, SocketAddr), Error> {
+    let bound = app::bind(addr).and_then(|listener| listener.local_addr().map(|addr| (listener, addr)));
+    bound.map_err(|source| Error::Bind { addr, source })
+}
+
+/// Says what an operator may have forgotten.
+fn warn_of_open_doors(config: &Config, questions_addr: SocketAddr, log: &Logger) {
+    if config.secret.is_none() {
+        slog::warn!(log, "WEBHOOK_SECRET is not set: webhooks are answered 503 until it is");
+    }
+    if config.api_token.is_none() && !questions_addr.ip().is_loopback() {
+        slog::warn!(log, "API_TOKEN is not set: whoever reaches the address can read all messages";
+            "addr" => %questions_addr);
+    }
+}
+
+fn reload(tls: Option<&Tls>, log: &Logger) {
+    match tls.map(Tls::reload) {
+        None => slog::info!(log, "nothing to reload"),
+        Some(Ok(())) => slog::info!(log, "reloaded TLS_CERT and TLS_KEY"),
+        Some(Err(error)) => slog::error!(log, "kept TLS_CERT and TLS_KEY as they were"; "error" => %error),
+    }
+}
+
+struct Signals {
+    terminate: unix::Signal,
+    interrupt: unix::Signal,
+    hangup: unix::Signal,
+}
+
+enum Signal {
+    Stop(&'static str),
+    Reload,
+}
+
+impl Signals {
+    fn new() -> io::Result<Self> {
+        Ok(Self {
+            terminate: unix::signal(SignalKind::terminate())?,
+            interrupt: unix::signal(SignalKind::interrupt())?,
+            hangup: unix::signal(SignalKind::hangup())?,
+        })
+    }
+
+    async fn next(&mut self) -> Signal {
+        tokio::select! {
+            _ = self.terminate.recv() => Signal::Stop("SIGTERM"),
+            _ = self.interrupt.recv() => Signal::Stop("SIGINT"),
+            _ = self.hangup.recv() => Signal::Reload,
+        }
+    }
 }
 
 /// The source of `POST /webhook`; without a secret it verifies, and so receives, nothing.

@@ -5,11 +5,13 @@ mod ops;
 mod webhook;
 
 use actix_web::http::Method;
+use actix_web::middleware::from_fn;
 use actix_web::web::{self, ServiceConfig};
 use actix_web::{FromRequest, HttpResponse};
 use actix_web::{Handler, Resource, Responder};
 use domain::ingest::Outcome;
 
+use crate::door;
 use crate::error::ApiError;
 
 /// Where webhooks come in.
@@ -23,19 +25,37 @@ pub(crate) fn result_of(outcome: Outcome) -> &'static str {
     }
 }
 
+/// Which routes a listener has.
+pub(crate) type Routes = fn(&mut ServiceConfig);
+
 /// All routes.
-pub(crate) fn configure(service: &mut ServiceConfig) {
+pub(crate) fn all(service: &mut ServiceConfig) {
+    receiving(service);
+    asking(service);
+}
+
+/// Webhooks.
+pub(crate) fn receiving(service: &mut ServiceConfig) {
+    service.service(
+        web::resource(WEBHOOK)
+            .route(web::post().to(webhook::receive))
+            .default_service(web::to(|| method_not_allowed("POST"))),
+    );
+}
+
+/// What wants the token, if there is one.
+pub(crate) fn asking(service: &mut ServiceConfig) {
     service
-        .service(
-            web::resource(WEBHOOK)
-                .route(web::post().to(webhook::receive))
-                .default_service(web::to(|| method_not_allowed("POST"))),
-        )
-        .service(read("/messages", messages::list))
-        .service(read("/stats", messages::stats))
+        .service(read("/messages", messages::list).wrap(from_fn(door::require_token)))
+        .service(read("/stats", messages::stats).wrap(from_fn(door::require_token)))
+        .service(read("/metrics", ops::metrics).wrap(from_fn(door::require_token)));
+}
+
+/// What every listener has beside its routes.
+pub(crate) fn everywhere(service: &mut ServiceConfig) {
+    service
         .service(read("/health/live", ops::live))
         .service(read("/health/ready", ops::ready))
-        .service(read("/metrics", ops::metrics))
         .default_service(web::to(|| async { Err::<HttpResponse, _>(ApiError::NotFound) }));
 }
 

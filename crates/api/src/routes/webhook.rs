@@ -5,6 +5,7 @@ use std::time::Duration;
 use actix_web::http::header::{CONTENT_LENGTH, HeaderMap};
 use actix_web::web::{Bytes, BytesMut, Data, Payload};
 use actix_web::{HttpRequest, HttpResponse};
+use domain::ingest::IngestError;
 use futures_util::StreamExt;
 use tokio::time::timeout;
 
@@ -33,7 +34,7 @@ pub(super) async fn receive(
     };
     let headers: Vec<(&str, &[u8])> =
         request.headers().iter().map(|(name, value)| (name.as_str(), value.as_bytes())).collect();
-    let receipt = app.ingest.receive(&headers, body).await?;
+    let receipt = app.ingest.receive(&headers, body).await.map_err(|error| refusal(error, &app, &request))?;
 
     let mut response = HttpResponse::Ok()
         .insert_header((RESULT_HEADER, result_of(receipt.outcome)))
@@ -41,6 +42,16 @@ pub(super) async fn receive(
         .body(r#"{"status":"ok"}"#);
     response.extensions_mut().insert(receipt);
     Ok(response)
+}
+
+/// A wrong signature is counted against its client, and answered otherwise once there were too many.
+fn refusal(error: IngestError, app: &App, request: &HttpRequest) -> ApiError {
+    if let IngestError::Refused(_) = error
+        && let Err(wait) = app.door.count_refusal(request)
+    {
+        return ApiError::TooManyRefusals { retry_secs: wait.as_secs() + 1 };
+    }
+    error.into()
 }
 
 /// The whole body, or an error as soon as it is clear that it is too large.

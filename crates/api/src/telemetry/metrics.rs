@@ -4,11 +4,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use adapters::sqlite::{BATCH_MESSAGES_MAX, CommitReport, QUEUE_DELIVERIES_MAX, SqliteStore};
+use domain::time::Timestamp;
 use prometheus::core::{Collector, Desc};
 use prometheus::process_collector::ProcessCollector;
 use prometheus::proto::MetricFamily;
 use prometheus::{
-    Encoder, Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, Opts, Registry, TextEncoder,
+    Encoder, GaugeVec, Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, Opts, Registry,
+    TextEncoder,
 };
 
 /// Every value of `result`.
@@ -41,6 +43,7 @@ pub struct Metrics {
     commit_seconds: Histogram,
     commit_failures: IntCounter,
     ready: IntGauge,
+    last_message: GaugeVec,
 }
 
 impl Metrics {
@@ -76,6 +79,13 @@ impl Metrics {
             )?,
             commit_failures: IntCounter::new("hookkeeper_commit_failures_total", "Commits that failed.")?,
             ready: IntGauge::new("hookkeeper_ready", "1 if /health/ready would answer 200, else 0.")?,
+            last_message: GaugeVec::new(
+                Opts::new(
+                    "hookkeeper_last_message_timestamp_seconds",
+                    "Unix time of the last message stored since the process started.",
+                ),
+                &["source"],
+            )?,
             registry,
         };
         debug_assert_eq!(1 << 9, BATCH_MESSAGES_MAX, "the last bucket is the largest batch");
@@ -89,7 +99,7 @@ impl Metrics {
         for result in WEBHOOK_RESULTS {
             metrics.webhook_requests.with_label_values(&[result]);
         }
-        let collectors: [Box<dyn Collector>; 9] = [
+        let collectors: [Box<dyn Collector>; 10] = [
             Box::new(metrics.http_requests.clone()),
             Box::new(metrics.webhook_requests.clone()),
             Box::new(metrics.request_latency.clone()),
@@ -97,6 +107,7 @@ impl Metrics {
             Box::new(metrics.commit_seconds.clone()),
             Box::new(metrics.commit_failures.clone()),
             Box::new(metrics.ready.clone()),
+            Box::new(metrics.last_message.clone()),
             Box::new(build),
             Box::new(ProcessCollector::for_self()),
         ];
@@ -123,6 +134,12 @@ impl Metrics {
     /// Counts what became of one POST to the webhook.
     pub fn webhook(&self, result: &str) {
         self.webhook_requests.with_label_values(&[result]).inc();
+    }
+
+    /// Notes that a message was stored.
+    pub fn stored(&self, source: &str, at: Timestamp) {
+        // Exact to the microsecond until the year 2255.
+        self.last_message.with_label_values(&[source]).set(at.as_micros() as f64 / 1e6);
     }
 
     /// Counts one commit.
@@ -159,6 +176,8 @@ struct UsageCollector {
     queue_capacity: IntGauge,
     store_bytes: IntGauge,
     wal_bytes: IntGauge,
+    disk_free_bytes: IntGauge,
+    disk_size_bytes: IntGauge,
 }
 
 impl UsageCollector {
@@ -169,11 +188,26 @@ impl UsageCollector {
             queue_capacity: IntGauge::new("hookkeeper_queue_capacity", "Deliveries that may wait.")?,
             store_bytes: IntGauge::new("hookkeeper_store_bytes", "Size of the database file.")?,
             wal_bytes: IntGauge::new("hookkeeper_wal_bytes", "Size of the write-ahead log.")?,
+            disk_free_bytes: IntGauge::new(
+                "hookkeeper_disk_free_bytes",
+                "What is left on the file system of the database.",
+            )?,
+            disk_size_bytes: IntGauge::new(
+                "hookkeeper_disk_size_bytes",
+                "Size of the file system of the database.",
+            )?,
         })
     }
 
-    fn gauges(&self) -> [&IntGauge; 4] {
-        [&self.queue_depth, &self.queue_capacity, &self.store_bytes, &self.wal_bytes]
+    fn gauges(&self) -> [&IntGauge; 6] {
+        [
+            &self.queue_depth,
+            &self.queue_capacity,
+            &self.store_bytes,
+            &self.wal_bytes,
+            &self.disk_free_bytes,
+            &self.disk_size_bytes,
+        ]
     }
 }
 
@@ -189,6 +223,8 @@ impl Collector for UsageCollector {
         self.queue_capacity.set(gauge(QUEUE_DELIVERIES_MAX as u64));
         self.store_bytes.set(gauge(usage.database_bytes));
         self.wal_bytes.set(gauge(usage.wal_bytes));
+        self.disk_free_bytes.set(gauge(usage.disk_free_bytes));
+        self.disk_size_bytes.set(gauge(usage.disk_size_bytes));
         self.gauges().into_iter().flat_map(Collector::collect).collect()
     }
 }

@@ -64,6 +64,11 @@ fn finish<B>(
     if let Some(webhook) = &webhook {
         metrics.webhook(webhook.result);
     }
+    if let Some(receipt) = response.response().extensions().get::<Receipt>()
+        && receipt.outcome == Outcome::Created
+    {
+        metrics.stored(receipt.source.as_str(), receipt.received_at);
+    }
 
     let line = RequestLine {
         request_id,

@@ -1,0 +1,176 @@
+//! The door: who may ask, and who has knocked with wrong signatures too often.
+
+use std::net::{IpAddr, Ipv6Addr};
+use std::num::NonZeroU32;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+
+use actix_web::body::{BoxBody, MessageBody};
+use actix_web::dev::{ServiceRequest, ServiceResponse};
+use actix_web::http::header::AUTHORIZATION;
+use actix_web::middleware::Next;
+use actix_web::web::Data;
+use actix_web::{Error, HttpRequest};
+use governor::clock::{Clock, DefaultClock};
+use governor::{DefaultKeyedRateLimiter, Quota};
+use ipnet::IpNet;
+use secrecy::ExposeSecret;
+use subtle::ConstantTimeEq;
+
+use crate::app::App;
+use crate::config::Secret;
+use crate::error::ApiError;
+
+/// Wrong signatures of one client that are answered 401 at once, and then five in a second: more than a
+/// sender makes whose secret was rotated, and no load for anyone.
+const REFUSALS_PER_MINUTE: NonZeroU32 = NonZeroU32::new(300).expect("it is not zero");
+
+/// Clients whose wrong signatures are counted, at some hundred bytes each. Those beyond go uncounted: they
+/// are refused all the same.
+const CLIENTS_MAX: usize = 100_000;
+
+/// After so many wrong signatures the clients are forgotten who have made none for long.
+const REFUSALS_PER_SWEEP: u32 = 10_000;
+
+/// Addresses of one entry in `X-Forwarded-For` lists that are looked at: no path has more proxies.
+const FORWARDED_MAX: usize = 32;
+
+/// Lets in or not.
+pub struct Door {
+    api_token: Option<Secret>,
+    trusted_proxies: Vec<IpNet>,
+    refusals: DefaultKeyedRateLimiter<IpAddr>,
+    n_refusals: AtomicU32,
+}
+
+impl Door {
+    /// Without a token everybody may ask. `X-Forwarded-For` counts only from `trusted_proxies`.
+    #[must_use]
+    pub fn new(api_token: Option<Secret>, trusted_proxies: Vec<IpNet>) -> Self {
+        let refusals = DefaultKeyedRateLimiter::keyed(Quota::per_minute(REFUSALS_PER_MINUTE));
+        Self { api_token, trusted_proxies, refusals, n_refusals: AtomicU32::new(0) }
+    }
+
+    /// Counts a wrong signature. What carries a right one is never held up, whoever else comes from the same
+    /// address: this is asked only once a signature was found wrong.
+    ///
+    /// # Errors
+    /// The client has made too many; the next is counted anew after this time.
+    pub fn count_refusal(&self, request: &HttpRequest) -> Result<(), Duration> {
+        let Some(peer) = request.peer_addr() else {
+            return Ok(());
+        };
+        let forwarded = request.headers().get_all("x-forwarded-for").filter_map(|value| value.to_str().ok());
+        let client = client_addr(peer.ip(), forwarded, &self.trusted_proxies);
+
+        if self.n_refusals.fetch_add(1, Ordering::Relaxed) % REFUSALS_PER_SWEEP == REFUSALS_PER_SWEEP - 1 {
+            self.refusals.retain_recent();
+            self.refusals.shrink_to_fit();
+        }
+        if self.refusals.len() >= CLIENTS_MAX {
+            return Ok(());
+        }
+        let now = DefaultClock::default().now();
+        self.refusals.check_key(&network_of(client)).map_err(|not_until| not_until.wait_time_from(now))
+    }
+
+    /// Whether the request carries the token, if there is one. How long the comparison takes does not depend
+    /// on where they differ.
+    fn may_ask(&self, request: &ServiceRequest) -> bool {
+        let Some(token) = &self.api_token else {
+            return true;
+        };
+        let mut values = request.headers().get_all(AUTHORIZATION);
+        let (Some(value), None) = (values.next(), values.next()) else {
+            return false;
+        };
+        match value.as_bytes().split_at_checked(BEARER.len()) {
+            Some((scheme, given)) if scheme.eq_ignore_ascii_case(BEARER) => {
+                given.trim_ascii().ct_eq(token.expose_secret()).into()
+            }
+            _ => false,
+        }
+    }
+}
+
+const BEARER: &[u8] = b"bearer ";
+
+/// Around everything that is not a webhook or health.
+pub(crate) async fn require_token<B: MessageBody + 'static>(
+    request: ServiceRequest,
+    next: Next<B>,
+) -> Result<ServiceResponse<BoxBody>, Error> {
+    let app = request.app_data::<Data<App>>().expect("every server is built with its app");
+    if app.door.may_ask(&request) {
+        return Ok(next.call(request).await?.map_into_boxed_body());
+    }
+    Ok(request.error_response(ApiError::NoToken))
+}
+
+/// Where a request comes from: the last address before those that are trusted. Nobody else's word counts, or
+/// everybody could be anybody.
+fn client_addr<'a>(
+    peer: IpAddr,
+    forwarded: impl Iterator<Item = &'a str>,
+    trusted_proxies: &[IpNet],
+) -> IpAddr {
+    let is_trusted = |addr: &IpAddr| trusted_proxies.iter().any(|network| network.contains(addr));
+    let mut client = peer.to_canonical();
+    if !is_trusted(&client) {
+        return client;
+    }
+    let hops: Vec<&str> = forwarded.flat_map(|value| value.split(',')).collect();
+    for hop in hops.iter().rev().take(FORWARDED_MAX) {
+        let hop = hop.trim();
+        let addr = hop.parse().or_else(|_| hop.parse().map(|with_port: std::net::SocketAddr| with_port.ip()));
+        // What can't be read is not the word of a proxy that we know.
+        let Ok(addr): Result<IpAddr, _> = addr else {
+            return client;
+        };
+        client = addr.to_canonical();
+        if !is_trusted(&client) {
+            return client;
+        }
+    }
+    client
+}
+
+/// An IPv6 client has at least a /64 of its own to take addresses from.
+fn network_of(client: IpAddr) -> IpAddr {
+    match client {
+        IpAddr::V4(_) => client,
+        IpAddr::V6(addr) => IpAddr::V6(Ipv6Addr::from_bits(addr.to_bits() >> 64 << 64)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn client(peer: &str, forwarded: &[&str]) -> String {
+        let trusted = ["10.0.0.0/8".parse().unwrap(), "::1/128".parse().unwrap()];
+        client_addr(peer.parse().unwrap(), forwarded.iter().copied(), &trusted).to_string()
+    }
+
+    #[test]
+    fn only_trusted_proxies_are_believed() {
+        assert_eq!(client("192.0.2.1", &["203.0.113.9"]), "192.0.2.1");
+        assert_eq!(client("10.0.0.1", &["203.0.113.9"]), "203.0.113.9");
+        assert_eq!(client("::ffff:10.0.0.1", &["203.0.113.9"]), "203.0.113.9");
+        // What the client itself wrote stands before what the proxy added.
+        assert_eq!(client("10.0.0.1", &["1.1.1.1, 203.0.113.9"]), "203.0.113.9");
+        assert_eq!(client("10.0.0.1", &["1.1.1.1", "203.0.113.9,10.0.0.2"]), "203.0.113.9");
+        assert_eq!(client("10.0.0.1", &["203.0.113.9:1234"]), "203.0.113.9");
+        assert_eq!(client("10.0.0.1", &["[2001:db8::1]:1234"]), "2001:db8::1");
+        assert_eq!(client("10.0.0.1", &["nonsense"]), "10.0.0.1");
+        assert_eq!(client("10.0.0.1", &[]), "10.0.0.1");
+        assert_eq!(client("10.0.0.1", &["10.0.0.3, 10.0.0.2"]), "10.0.0.3");
+    }
+
+    #[test]
+    fn an_ipv6_client_is_its_network() {
+        let network = |addr: &str| network_of(addr.parse().unwrap()).to_string();
+        assert_eq!(network("2001:db8:1:2:3:4:5:6"), "2001:db8:1:2::");
+        assert_eq!(network("192.0.2.7"), "192.0.2.7");
+    }
+}
