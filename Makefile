@@ -29,11 +29,12 @@ run: ## build and serve on 127.0.0.1:8000, data in ./data
 test: ## run all tests
 	$(CARGO) test --locked --workspace
 
-lint: ## formatting, clippy, docs, layers
+lint: ## formatting, clippy, docs, layers, what lies in deploy/
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --locked --workspace --all-targets -- -D warnings
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --workspace --no-deps --document-private-items
 	.ci/layers
+	deploy/check.sh
 
 demo: ## send a thousand messages, show what came in
 	@$(CARGO) build --release --locked -p api -p bench
@@ -42,3 +43,15 @@ demo: ## send a thousand messages, show what came in
 bench: ## measure POST /webhook: group commit, commit per request, no store
 	@$(CARGO) build --release --locked -p bench
 	@target/release/hookkeeper-bench throughput $(ARGS)
+
+up: ## build the image and start it; makes a secret in deploy/.env if there is none
+	@deploy/up.sh
+
+down: ## stop it; the data stays
+	@COMPOSE_PROFILES=observability deploy/compose.sh down
+
+logs: ## follow the service's log
+	@deploy/compose.sh logs --follow --no-log-prefix api
+
+purge: ## remove it and every stored message; asks first
+	@deploy/purge.sh
