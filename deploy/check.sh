@@ -33,6 +33,10 @@ else
     echo "skipped: no systemd-analyze"
 fi
 
+if ! command -v jq >/dev/null; then
+    echo "skipped: no jq, so metric names are not checked"
+    exit $failed
+fi
 asked=$({ jq -r '.panels[].targets[].expr' grafana/dashboards/*.json
           sed 's/#.*//; s/^ *\(summary\|runbook_url\):.*//' prometheus/alerts.yml; } |
     grep -oE '[a-z_]+[{[]|(hookkeeper|http|webhook|request|process)_[a-z_]+' | tr -d '{[' | sed 's/_\(bucket\|sum\|count\)$//' | sort -u)
