@@ -173,7 +173,7 @@ impl WriterThread {
         }
         if let Some(db) = self.db.take() {
             // If it fails, the next start does it.
-            let _ = db.pragma_query(None, "wal_checkpoint(truncate)", |_| Ok(()));
+            let _ = db.execute_batch("PRAGMA wal_checkpoint(truncate)");
         }
     }
 
@@ -262,7 +262,7 @@ impl WriterThread {
         }
         if let Some(db) = &self.db {
             // If it fails, the log stays as it is and the next commit brings us here again.
-            let _ = db.pragma_query(None, "wal_checkpoint(passive)", |_| Ok(()));
+            let _ = db.execute_batch("PRAGMA wal_checkpoint(passive)");
         }
     }
 }

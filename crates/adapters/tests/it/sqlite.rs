@@ -229,3 +229,32 @@ async fn a_closed_store_takes_nothing_more_and_has_kept_what_it_took() {
     assert!(store.ready().await.is_err());
     assert_eq!(total(&open(&path)).await, 500);
 }
+
+/// The checkpoint at the end was refused for how it was worded, and nobody looked. Without a query
+/// SQLite did it itself, as it does when the last connection that has read closes.
+#[tokio::test]
+async fn closing_moves_the_log_into_the_database_after_a_query_too() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("app.db");
+    let store = open(&path);
+    store.append(vec![Sample::id("m1").message()]).await.unwrap();
+    assert_eq!(total(&store).await, 1);
+    store.close().await;
+    assert_eq!(store.usage().wal_bytes, 0);
+}
+
+/// The same, for the checkpoints in between: the log grew until the disk was full.
+#[tokio::test]
+async fn the_log_is_moved_into_the_database_while_messages_come_in() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = open(&folder.path().join("app.db"));
+    for n in 0..64 {
+        let mut message = Sample::id(&format!("m{n}")).message();
+        message.body = vec![b'x'; 1 << 20].into();
+        store.append(vec![message]).await.unwrap();
+    }
+    // 4,096 pages of 4 KiB, and the commit that went past them.
+    let wal_bytes = store.usage().wal_bytes;
+    assert!(wal_bytes < 18 << 20, "{wal_bytes}");
+    store.close().await;
+}
