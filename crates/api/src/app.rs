@@ -11,13 +11,25 @@ use actix_web::web::Data;
 use actix_web::{App as ActixApp, HttpServer};
 use domain::ingest::Ingest;
 use domain::query::MessageQuery;
+use rustix::net::sockopt::set_tcp_user_timeout;
 use rustls::ServerConfig;
 use slog::Logger;
+use tokio::sync::Semaphore;
 
 use crate::door::Door;
 use crate::routes;
 use crate::telemetry::metrics::Metrics;
 use crate::telemetry::request;
+
+/// Bytes of all bodies under way, from the first byte of one until it is answered. A body's buffer may have
+/// grown to twice what is in it; so these take up 128 MiB at most.
+const BODIES_BYTES_MAX: usize = 64 << 20;
+
+/// Connections of one worker, of which there are as many as cores. More wait to be accepted.
+const CONNECTIONS_MAX: usize = 8192;
+
+/// How long what was sent to a client may stay unread before its connection is cut: it holds memory of ours.
+const UNREAD_TIME_MAX: Duration = Duration::from_secs(30);
 
 /// Connections that may wait to be accepted: a burst of new senders.
 const BACKLOG: u32 = 1024;
@@ -29,7 +41,7 @@ const HEAD_TIME_MAX: Duration = Duration::from_secs(10);
 /// theirs, so that it is them who close it.
 const KEEP_ALIVE: Duration = Duration::from_secs(75);
 
-/// For a client to take its answer, or to stop sending after a refusal, before it is cut off.
+/// For a client to stop sending after a refusal, before it is cut off.
 const DISCONNECT_TIME_MAX: Duration = Duration::from_secs(5);
 
 /// For the requests under way to end once the process was told to stop. The rest of the contract's ten
@@ -60,6 +72,8 @@ pub struct App {
     pub door: Door,
     /// The largest request body.
     pub body_bytes_max: usize,
+    /// Bytes that the bodies of all requests under way may still have, as [`bodies`] makes it.
+    pub bodies: Semaphore,
 }
 
 impl App {
@@ -77,6 +91,12 @@ impl App {
     }
 }
 
+/// A fresh semaphore for [`App::bodies`].
+#[must_use]
+pub fn bodies() -> Semaphore {
+    Semaphore::new(BODIES_BYTES_MAX)
+}
+
 /// Binds an address, before anything is made on disk.
 ///
 /// # Errors
@@ -85,6 +105,9 @@ pub fn bind(addr: SocketAddr) -> io::Result<TcpListener> {
     let socket =
         if addr.is_ipv4() { tokio::net::TcpSocket::new_v4() } else { tokio::net::TcpSocket::new_v6() }?;
     socket.set_reuseaddr(true)?;
+    // Connections inherit it from the socket that accepts them.
+    let unread_ms = u32::try_from(UNREAD_TIME_MAX.as_millis()).expect("half a minute is a number of ms");
+    set_tcp_user_timeout(&socket, unread_ms)?;
     socket.bind(addr)?;
     socket.listen(BACKLOG)?.into_std()
 }
@@ -128,6 +151,7 @@ pub fn serve(
     .client_disconnect_timeout(DISCONNECT_TIME_MAX)
     .keep_alive(KEEP_ALIVE)
     .shutdown_timeout(DRAIN_SECS_MAX)
+    .max_connections(CONNECTIONS_MAX)
     .disable_signals();
     let server = match tls {
         None => server.listen(listener)?,

@@ -144,7 +144,10 @@ fn parse_network(text: &str) -> Option<IpNet> {
 /// The bytes of a file but for the line break that editors leave at its end.
 fn read_secret(file: &OsStr) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
-    File::open(file)?.take(SECRET_FILE_BYTES_MAX).read_to_end(&mut bytes)?;
+    File::open(file)?.take(SECRET_FILE_BYTES_MAX + 1).read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > SECRET_FILE_BYTES_MAX {
+        return Err(io::Error::other("it is too large"));
+    }
     let secret = bytes.strip_suffix(b"\n").unwrap_or(&bytes);
     Ok(secret.strip_suffix(b"\r").unwrap_or(secret).to_vec())
 }
@@ -211,7 +214,7 @@ impl ConfigError {
             "WEBHOOK_SECRET_FILE",
             args.webhook_secret.as_deref(),
             args.webhook_secret_file.as_deref(),
-            "a readable file, and only where WEBHOOK_SECRET is not set",
+            "a readable file with up to 64 KiB in it, and only where WEBHOOK_SECRET is not set",
         )
     }
 
@@ -221,7 +224,7 @@ impl ConfigError {
             "API_TOKEN_FILE",
             args.api_token.as_deref(),
             args.api_token_file.as_deref(),
-            "a readable file, and only where API_TOKEN is not set",
+            "a readable file with up to 64 KiB in it, and only where API_TOKEN is not set",
         )
     }
 
@@ -238,7 +241,8 @@ impl ConfigError {
             return value.map(Secret::from);
         };
         match (value, read_secret(file)) {
-            (None, Ok(bytes)) => (!bytes.is_empty()).then(|| Secret::from(bytes)),
+            // A file that was made and holds nothing is a mistake, and must not open a door.
+            (None, Ok(bytes)) if !bytes.is_empty() => Some(Secret::from(bytes)),
             _ => {
                 let value = file.to_string_lossy().into_owned();
                 self.0.push(Mistake { variable: file_variable, value, allowed });

@@ -7,7 +7,7 @@ use actix_web::http::{StatusCode, header};
 use actix_web::{HttpResponse, ResponseError};
 use domain::ingest::IngestError;
 use domain::message::{MessageId, Rule};
-use domain::payload::{FieldError, InvalidPayload, Problem};
+use domain::payload::{self, FieldError, InvalidPayload, Problem};
 use domain::store::{StoreError, StoreErrorKind};
 use serde::Serialize;
 
@@ -47,6 +47,9 @@ pub enum ApiError {
         /// The most that is allowed.
         max: usize,
     },
+    /// The bodies that are being received fill the memory that they may have.
+    #[error("too many request bodies at once")]
+    Overloaded,
     /// The body did not come in time.
     #[error("request body did not arrive within {secs} s")]
     TooSlow {
@@ -89,7 +92,9 @@ impl ApiError {
             Self::TooLarge { .. } => "too_large",
             Self::Ingest(IngestError::Refused(_)) | Self::TooManyRefusals { .. } => "invalid_signature",
             Self::Ingest(IngestError::Invalid(_)) => "validation_error",
-            Self::Ingest(IngestError::NoSecret | IngestError::Store { .. }) | Self::Store(_) => "unavailable",
+            Self::Overloaded
+            | Self::Ingest(IngestError::NoSecret | IngestError::Store { .. })
+            | Self::Store(_) => "unavailable",
             Self::TooSlow { .. }
             | Self::Incomplete
             | Self::NoToken
@@ -115,7 +120,12 @@ impl ApiError {
         match self {
             Self::NotFound | Self::MethodNotAllowed { .. } => None,
             Self::Ingest(IngestError::Invalid(invalid)) => {
-                let broken = invalid.errors.iter().map(|e| e.field.as_deref().unwrap_or("body"));
+                // An unknown key is the sender's text, which is not for the log.
+                let name = |field: &str| payload::FIELDS.iter().find(|known| **known == field).copied();
+                let broken = invalid.errors.iter().map(|e| match e.field.as_deref() {
+                    None => "body",
+                    Some(field) => name(field).unwrap_or("unknown key"),
+                });
                 Some(format!("{invalid}: {}", broken.collect::<Vec<_>>().join(", ")))
             }
             other => Some(other.to_string()),
@@ -141,9 +151,9 @@ impl ResponseError for ApiError {
             Self::Incomplete => StatusCode::BAD_REQUEST,
             Self::Ingest(IngestError::Refused(_)) | Self::NoToken => StatusCode::UNAUTHORIZED,
             Self::TooManyRefusals { .. } => StatusCode::TOO_MANY_REQUESTS,
-            Self::Ingest(IngestError::NoSecret | IngestError::Store { .. }) | Self::Store(_) => {
-                StatusCode::SERVICE_UNAVAILABLE
-            }
+            Self::Overloaded
+            | Self::Ingest(IngestError::NoSecret | IngestError::Store { .. })
+            | Self::Store(_) => StatusCode::SERVICE_UNAVAILABLE,
         }
     }
 
@@ -163,8 +173,10 @@ impl ResponseError for ApiError {
             _ => {}
         }
         if self.status_code() == StatusCode::SERVICE_UNAVAILABLE {
-            let secs = match self.store_error().map(|e| e.kind) {
-                Some(StoreErrorKind::Busy | StoreErrorKind::Unknown) => RETRY_BUSY_SECS,
+            let secs = match (self, self.store_error().map(|e| e.kind)) {
+                (Self::Overloaded, _) | (_, Some(StoreErrorKind::Busy | StoreErrorKind::Unknown)) => {
+                    RETRY_BUSY_SECS
+                }
                 _ => RETRY_UNAVAILABLE_SECS,
             };
             response.insert_header((header::RETRY_AFTER, secs));

@@ -44,7 +44,7 @@ fn main() -> ExitCode {
     // Nowhere is left to report a standard error that is closed.
     let _ = writeln!(std::io::stderr(), "hookkeeper: {error}");
     match error {
-        commands::Error::Config(_) => ExitCode::from(2),
+        commands::Error::Config(_) | commands::Error::Tls(_) => ExitCode::from(2),
         _ => ExitCode::FAILURE,
     }
 }

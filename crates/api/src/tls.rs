@@ -1,5 +1,6 @@
 //! TLS: certificate and key from files, which can be read anew while the service runs.
 
+use std::path::PathBuf;
 use std::sync::{Arc, PoisonError, RwLock};
 
 use rustls::ServerConfig;
@@ -15,11 +16,21 @@ use crate::config::TlsFiles;
 #[derive(Debug, thiserror::Error)]
 pub enum TlsError {
     /// The certificate can't be read.
-    #[error("cannot read TLS_CERT: {0}")]
-    Cert(PemError),
+    #[error("TLS_CERT is {path:?}, allowed is a readable certificate chain in PEM: {source}")]
+    Cert {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: PemError,
+    },
     /// The key can't be read.
-    #[error("cannot read TLS_KEY: {0}")]
-    Key(PemError),
+    #[error("TLS_KEY is {path:?}, allowed is a readable private key in PEM: {source}")]
+    Key {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: PemError,
+    },
     /// They are not usable, or not of one another.
     #[error("cannot use TLS_CERT with TLS_KEY: {0}")]
     Pair(#[from] rustls::Error),
@@ -73,7 +84,8 @@ impl Tls {
 fn read(files: &TlsFiles, provider: &CryptoProvider) -> Result<Arc<CertifiedKey>, TlsError> {
     let chain = CertificateDer::pem_file_iter(&files.cert)
         .and_then(Iterator::collect::<Result<Vec<_>, _>>)
-        .map_err(TlsError::Cert)?;
-    let key = PrivateKeyDer::from_pem_file(&files.key).map_err(TlsError::Key)?;
+        .map_err(|source| TlsError::Cert { path: files.cert.clone(), source })?;
+    let key = PrivateKeyDer::from_pem_file(&files.key)
+        .map_err(|source| TlsError::Key { path: files.key.clone(), source })?;
     Ok(Arc::new(CertifiedKey::from_der(chain, key, provider)?))
 }

@@ -72,9 +72,9 @@ impl MessageQuery for NoStore {
 
 /// Serves on a free port and prints the address; ends when it is killed.
 pub(crate) fn run(args: &Args) -> Result<(), Box<dyn Error>> {
-    let (log, _guard) = log::start(slog::Level::Info, io::sink())?;
+    let metrics = Metrics::new()?;
+    let (log, _guard) = log::start(slog::Level::Info, io::sink(), metrics.log_lines_lost())?;
     actix_web::rt::System::new().block_on(async {
-        let metrics = Metrics::new()?;
         let (store, query): (Arc<dyn MessageStore>, Arc<dyn MessageQuery>) = match args.store {
             StoreKind::None => {
                 let store = Arc::new(NoStore::default());
@@ -99,6 +99,7 @@ pub(crate) fn run(args: &Args) -> Result<(), Box<dyn Error>> {
             metrics,
             door: Door::new(None, vec![]),
             body_bytes_max: 1 << 20,
+            bodies: app::bodies(),
         });
         let listener = app::bind(([127, 0, 0, 1], 0).into())?;
         println!("{}", listener.local_addr()?);

@@ -13,6 +13,12 @@ use crate::message::{Content, MessageId, MessageText, PhoneNumber, Rule, SentAt}
 /// thousand repeated keys, and nobody reads past the first few.
 pub const FIELD_ERRORS_MAX: usize = 32;
 
+/// The fields that are known by name.
+pub const FIELDS: [&str; 5] = ["message_id", "from", "to", "ts", "text"];
+
+/// Longest unknown key that is repeated back, in bytes.
+const KEY_BYTES_SHOWN_MAX: usize = 64;
+
 /// A payload that breaks rules: all of them, so that its sender can mend it in one go.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("payload is not valid")]
@@ -70,7 +76,8 @@ pub fn decode(body: &[u8]) -> Result<Content, InvalidPayload> {
 
     let mut errors = Vec::new();
     for key in &fields.duplicated {
-        errors.push(FieldError { field: Some(key.clone()), problem: Problem::Duplicated });
+        let shown = &key[..key.floor_char_boundary(KEY_BYTES_SHOWN_MAX)];
+        errors.push(FieldError { field: Some(shown.to_owned()), problem: Problem::Duplicated });
     }
     let message_id = required(fields.message_id, "message_id", MessageId::parse, &mut errors);
     let sender = required(fields.from, "from", PhoneNumber::parse, &mut errors);

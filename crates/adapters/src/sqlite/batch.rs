@@ -51,8 +51,8 @@ fn insert_all(tx: &Transaction<'_>, deliveries: &[&[NewMessage]]) -> rusqlite::R
         }
         all.push(appended);
     }
-    let nothing_asked = deliveries.iter().all(|d| d.is_empty());
-    if nothing_asked || !stored_per_sender.is_empty() {
+    let is_flush_asked = deliveries.iter().any(|d| d.is_empty());
+    if is_flush_asked || !stored_per_sender.is_empty() {
         count(tx, &stored_per_sender)?;
     }
     Ok(all)

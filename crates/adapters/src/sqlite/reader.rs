@@ -27,8 +27,9 @@ const READ_WAIT_MAX: Duration = Duration::from_secs(2);
 /// How long one question may take. While it does, the write-ahead log can't be cut back.
 const READ_TIME_MAX: Duration = Duration::from_secs(10);
 
-/// Steps of SQLite's virtual machine between two looks at the clock: well under a millisecond.
-const STEPS_PER_LOOK: i32 = 10_000;
+/// Steps of SQLite's virtual machine between two looks at the clock: some hundred rows, which take a
+/// millisecond, or a hundred of them if each has a long text to be searched.
+const STEPS_PER_LOOK: i32 = 1_000;
 
 /// The order of listing, which `messages_by_time` and `messages_by_sender` are in.
 const ORDER: &str = "ts_us, ts_finer, message_id, seq";
@@ -38,6 +39,7 @@ const ORDER_REVERSED: &str = "ts_us DESC, ts_finer DESC, message_id DESC, seq DE
 pub(super) struct Reader {
     pool: Pool<SqliteConnectionManager>,
     turns: Arc<Semaphore>,
+    ready_turn: Arc<Semaphore>,
 }
 
 impl Reader {
@@ -48,7 +50,7 @@ impl Reader {
                 schema::prepare_reader(db)?;
                 register_text_contains(db)
             });
-        // One more than questions have turns, so that readiness never waits for a slow question.
+        // One more than questions have turns: readiness has a turn of its own and never waits for a slow one.
         let pool = Pool::builder()
             .max_size(READS_MAX + 1)
             .test_on_check_out(false)
@@ -57,15 +59,19 @@ impl Reader {
             .connection_timeout(READ_WAIT_MAX)
             .build(manager)
             .map_err(|source| OpenError::Pool { path: path.to_owned(), source })?;
-        Ok(Self { pool, turns: Arc::new(Semaphore::new(READS_MAX as usize)) })
+        Ok(Self {
+            pool,
+            turns: Arc::new(Semaphore::new(READS_MAX as usize)),
+            ready_turn: Arc::new(Semaphore::new(1)),
+        })
     }
 
     pub(super) async fn list(&self, filter: Filter, page: Page) -> Result<Listing, StoreError> {
-        self.in_turn("list messages", move |tx| list(tx, &filter, page)).await
+        self.in_turn(&self.turns, "list messages", move |tx| list(tx, &filter, page)).await
     }
 
     pub(super) async fn stats(&self, top_senders_max: u16) -> Result<Stats, StoreError> {
-        self.in_turn("read statistics", move |tx| stats(tx, top_senders_max)).await
+        self.in_turn(&self.turns, "read statistics", move |tx| stats(tx, top_senders_max)).await
     }
 
     pub(super) async fn ready(&self) -> Result<(), StoreError> {
@@ -74,7 +80,7 @@ impl Reader {
             tx.prepare_cached("SELECT seq FROM messages LIMIT 1")?.exists([])?;
             schema::version(tx)
         };
-        let found = self.read(OPERATION, look).await?;
+        let found = self.in_turn(&self.ready_turn, OPERATION, look).await?;
         if found != SCHEMA_VERSION {
             let why = format!("it is {found}, not {SCHEMA_VERSION}");
             return Err(failure(StoreErrorKind::Fault, OPERATION, why));
@@ -84,29 +90,18 @@ impl Reader {
 
     async fn in_turn<T: Send + 'static>(
         &self,
+        turns: &Arc<Semaphore>,
         operation: &'static str,
         question: impl FnOnce(&Transaction<'_>) -> rusqlite::Result<T> + Send + 'static,
     ) -> Result<T, StoreError> {
-        let turn = tokio::time::timeout(READ_WAIT_MAX, Arc::clone(&self.turns).acquire_owned()).await;
+        let turn = tokio::time::timeout(READ_WAIT_MAX, Arc::clone(turns).acquire_owned()).await;
         let Ok(Ok(turn)) = turn else {
             return Err(failure(StoreErrorKind::Busy, operation, "too many questions at once"));
         };
-        // The turn goes with the question, not with the caller: one who hangs up frees nothing yet.
-        self.read(operation, move |tx| {
-            let answer = question(tx);
-            drop(turn);
-            answer
-        })
-        .await
-    }
-
-    async fn read<T: Send + 'static>(
-        &self,
-        operation: &'static str,
-        question: impl FnOnce(&Transaction<'_>) -> rusqlite::Result<T> + Send + 'static,
-    ) -> Result<T, StoreError> {
         let pool = self.pool.clone();
         let answer = tokio::task::spawn_blocking(move || {
+            // The turn goes with the question, not with the caller: one who hangs up frees nothing yet.
+            let _turn = turn;
             let mut db =
                 pool.get().map_err(|e| failure(StoreErrorKind::Unavailable, operation, e.to_string()))?;
             answer(&mut db, question).map_err(|e| store_error(operation, e))

@@ -118,7 +118,15 @@ pub(super) fn open_writer(path: &Path) -> Result<Connection, OpenError> {
     if mode != "wal" {
         return Err(OpenError::NoWal { path: path.to_owned(), mode });
     }
+    flush_what_is_seen(&db).map_err(sqlite)?;
     Ok(db)
+}
+
+/// What a crash left in the write-ahead log is seen again, though it may never have been flushed. Its sender
+/// will try again and be told that it is a duplicate, and that writes nothing: so it is flushed now. Moving
+/// the log into the database begins with flushing it.
+fn flush_what_is_seen(db: &Connection) -> rusqlite::Result<()> {
+    db.query_row("PRAGMA wal_checkpoint(passive)", [], |_| Ok(()))
 }
 
 /// Returns the journal mode.
@@ -169,21 +177,20 @@ fn refuse_newer(path: &Path) -> Result<(), OpenError> {
     Ok(())
 }
 
-/// Makes the database's folder and flushes its name to disk: SQLite flushes only what is inside it.
+/// Makes the database's folder and those above it, and flushes the name of each: SQLite flushes only what is
+/// inside the last one.
 fn create_folder(path: &Path) -> Result<(), OpenError> {
-    let folder = match path.parent() {
-        Some(folder) if folder != Path::new("") => folder,
-        _ => return Ok(()),
-    };
-    if folder.is_dir() {
-        return Ok(());
-    }
-    let create = || {
-        fs::create_dir_all(folder)?;
+    let create = |folder: &Path| {
+        fs::create_dir(folder)?;
         let absolute = fs::canonicalize(folder)?;
         absolute.parent().map_or(Ok(()), |parent| File::open(parent)?.sync_all())
     };
-    create().map_err(|source| OpenError::Folder { path: folder.to_owned(), source })
+    let above = path.ancestors().skip(1).filter(|folder| *folder != Path::new(""));
+    let missing: Vec<&Path> = above.take_while(|folder| !folder.is_dir()).collect();
+    for folder in missing.into_iter().rev() {
+        create(folder).map_err(|source| OpenError::Folder { path: folder.to_owned(), source })?;
+    }
+    Ok(())
 }
 
 #[cfg(test)]

@@ -8,13 +8,14 @@ use std::cell::Cell;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::thread::{self, JoinHandle};
-use std::time::Instant;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use domain::message::NewMessage;
 use domain::store::{Appended, StoreError, StoreErrorKind};
 use rusqlite::Connection;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
+use tokio::time::timeout;
 
 use super::error::failure;
 use super::{CommitReport, SqliteOptions, batch, schema};
@@ -40,6 +41,20 @@ const MESSAGE_BYTES_EXTRA: usize = 512;
 /// SQLite would do it every 1,000 pages, before the commit returns, and rewrite hot pages more often.
 const CHECKPOINT_PAGES: i32 = 4096;
 
+/// How long a caller waits for its commit. A disk that takes longer is stuck, and what becomes of the message
+/// can't be told; a sender has given up by then.
+const COMMIT_WAIT_MAX: Duration = Duration::from_secs(15);
+
+/// A commit that is under way for so long counts as failing.
+const COMMIT_TIME_READY: Duration = Duration::from_secs(5);
+
+/// How long readiness waits for the commit that it tries.
+const PROBE_WAIT_MAX: Duration = Duration::from_secs(2);
+
+/// Deliveries of a failed batch that fail alone, too, before the rest is given up: then it is not one
+/// delivery's own fault.
+const SINGLE_FAULTS_MAX: usize = 3;
+
 const OPERATION: &str = "append messages";
 
 thread_local! {
@@ -51,9 +66,30 @@ pub(super) struct Writer {
     queue: mpsc::Sender<Command>,
     /// Bytes that may still be queued.
     budget: Arc<Semaphore>,
+    health: Arc<Health>,
+    /// Readiness tries one commit at a time, whoever asks.
+    probe: tokio::sync::Mutex<()>,
+    ended: Mutex<Option<oneshot::Receiver<()>>>,
+}
+
+/// What is known of the writing thread from outside.
+#[derive(Default)]
+struct Health {
     /// Whether the last commit failed.
-    failing: Arc<AtomicBool>,
-    thread: Mutex<Option<JoinHandle<()>>>,
+    is_failing: AtomicBool,
+    /// When the commit began that is under way.
+    committing_since: Mutex<Option<Instant>>,
+}
+
+impl Health {
+    fn set_committing(&self, since: Option<Instant>) {
+        *self.committing_since.lock().unwrap_or_else(PoisonError::into_inner) = since;
+    }
+
+    fn is_stuck(&self) -> bool {
+        let since = *self.committing_since.lock().unwrap_or_else(PoisonError::into_inner);
+        since.is_some_and(|since| since.elapsed() > COMMIT_TIME_READY)
+    }
 }
 
 enum Command {
@@ -71,25 +107,32 @@ struct Job {
 impl Writer {
     pub(super) fn start(db: Connection, options: SqliteOptions) -> Self {
         let (queue, waiting) = mpsc::channel(QUEUE_DELIVERIES_MAX);
-        let failing = Arc::new(AtomicBool::new(false));
+        let health = Arc::new(Health::default());
+        let (end, ended) = oneshot::channel();
         let mut thread = WriterThread {
             path: options.path,
             db: None,
             waiting,
             batch_messages_max: options.batch_messages_max,
             on_commit: options.on_commit,
-            failing: Arc::clone(&failing),
+            health: Arc::clone(&health),
         };
         thread.adopt(db);
-        let thread = thread::Builder::new()
+        let run = move || {
+            thread.run();
+            // Nobody may be waiting for it.
+            let _ = end.send(());
+        };
+        thread::Builder::new()
             .name("sqlite-writer".to_owned())
-            .spawn(move || thread.run())
+            .spawn(run)
             .expect("a thread can be started while the program starts");
         Self {
             queue,
             budget: Arc::new(Semaphore::new(QUEUE_BYTES_MAX)),
-            failing,
-            thread: Mutex::new(Some(thread)),
+            health,
+            probe: tokio::sync::Mutex::new(()),
+            ended: Mutex::new(Some(ended)),
         }
     }
 
@@ -111,9 +154,12 @@ impl Writer {
             Err(TrySendError::Full(_)) => return Err(busy("the queue is full (deliveries)")),
             Err(TrySendError::Closed(_)) => return Err(closed()),
         }
-        answer.await.unwrap_or_else(|_| {
-            Err(failure(StoreErrorKind::Unknown, OPERATION, "the writer ended before it answered"))
-        })
+        let unknown = |why| Err(failure(StoreErrorKind::Unknown, OPERATION, why));
+        match timeout(COMMIT_WAIT_MAX, answer).await {
+            Ok(Ok(result)) => result,
+            Ok(Err(_)) => unknown("the writer ended before it answered"),
+            Err(_) => unknown("the commit takes too long"),
+        }
     }
 
     /// If the last commit failed, tries one now: whoever waits for readiness sends no messages that
@@ -122,10 +168,20 @@ impl Writer {
         if self.queue.is_closed() {
             return Err(failure(StoreErrorKind::Fault, "write", "the writer has ended"));
         }
-        if self.failing.load(Ordering::Acquire) {
-            self.append(Vec::new()).await?;
+        let not_ready = |why| Err(failure(StoreErrorKind::Unavailable, "write", why));
+        if self.health.is_stuck() {
+            return not_ready("a commit takes too long");
         }
-        Ok(())
+        if !self.health.is_failing.load(Ordering::Acquire) {
+            return Ok(());
+        }
+        let Ok(_turn) = self.probe.try_lock() else {
+            return not_ready("the last commit failed, and one is being tried");
+        };
+        match timeout(PROBE_WAIT_MAX, self.append(Vec::new())).await {
+            Ok(result) => result.map(drop),
+            Err(_) => not_ready("the last commit failed, and trying one takes long"),
+        }
     }
 
     pub(super) fn queue_depth(&self) -> usize {
@@ -136,10 +192,10 @@ impl Writer {
         self.budget.close();
         // Fails only if the thread has ended already.
         let _ = self.queue.send(Command::Close).await;
-        let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
-        if let Some(thread) = thread {
+        let ended = self.ended.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(ended) = ended {
             // A panic of the thread was printed when it happened; there is nothing left to close.
-            let _ = tokio::task::spawn_blocking(move || thread.join()).await;
+            let _ = ended.await;
         }
     }
 }
@@ -156,7 +212,7 @@ struct WriterThread {
     waiting: mpsc::Receiver<Command>,
     batch_messages_max: usize,
     on_commit: Box<dyn Fn(CommitReport) + Send>,
-    failing: Arc<AtomicBool>,
+    health: Arc<Health>,
 }
 
 impl WriterThread {
@@ -206,21 +262,49 @@ impl WriterThread {
                     answer(job, Ok(appended));
                 }
             }
-            Err(error) if error.kind == StoreErrorKind::Fault && jobs.len() > 1 => {
-                for job in jobs {
-                    self.settle(vec![job]);
-                }
-            }
+            Err(error) if error.kind == StoreErrorKind::Fault && jobs.len() > 1 => self.settle_singly(jobs),
             Err(error) => {
                 for job in jobs {
                     answer(job, Err(error.clone()));
                 }
+                if error.kind == StoreErrorKind::Busy {
+                    self.refuse_waiting(&error);
+                }
+            }
+        }
+    }
+
+    fn settle_singly(&mut self, jobs: Vec<Job>) {
+        let mut n_faults = 0;
+        let mut last_fault = None;
+        for job in jobs {
+            let result = match &last_fault {
+                Some(fault) if n_faults == SINGLE_FAULTS_MAX => Err(StoreError::clone(fault)),
+                _ => self.commit(&[&job.messages]).map(|mut appended| appended.remove(0)),
+            };
+            if let Err(error) = &result {
+                n_faults = (n_faults + 1).min(SINGLE_FAULTS_MAX);
+                last_fault = Some(error.clone());
+            }
+            answer(job, result);
+        }
+    }
+
+    /// Whoever has waited behind a lock has waited as long as the batch that met it, and would wait as long
+    /// again.
+    fn refuse_waiting(&mut self, error: &StoreError) {
+        loop {
+            match self.waiting.try_recv() {
+                Ok(Command::Append(job)) => answer(job, Err(error.clone())),
+                Ok(Command::Close) => self.waiting.close(),
+                Err(_) => return,
             }
         }
     }
 
     fn commit(&mut self, deliveries: &[&[NewMessage]]) -> Result<Vec<Vec<Appended>>, StoreError> {
         let started = Instant::now();
+        self.health.set_committing(Some(started));
         let result = match self.connection() {
             Ok(db) => batch::commit(db, deliveries),
             Err(error) => Err(error),
@@ -228,7 +312,8 @@ impl WriterThread {
         if result.is_err() {
             self.db = None;
         }
-        self.failing.store(result.is_err(), Ordering::Release);
+        self.health.set_committing(None);
+        self.health.is_failing.store(result.is_err(), Ordering::Release);
         (self.on_commit)(CommitReport {
             messages: deliveries.iter().map(|d| d.len()).sum(),
             took: started.elapsed(),

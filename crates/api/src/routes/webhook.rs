@@ -7,6 +7,7 @@ use actix_web::web::{Bytes, BytesMut, Data, Payload};
 use actix_web::{HttpRequest, HttpResponse};
 use domain::ingest::IngestError;
 use futures_util::StreamExt;
+use tokio::sync::SemaphorePermit;
 use tokio::time::timeout;
 
 use crate::app::App;
@@ -28,8 +29,9 @@ pub(super) async fn receive(
     payload: Payload,
     app: Data<App>,
 ) -> Result<HttpResponse, ApiError> {
-    let body = match timeout(BODY_TIME_MAX, read(request.headers(), payload, app.body_bytes_max)).await {
-        Ok(body) => body?,
+    // The permit is the body's place in memory: it is held until the message is answered.
+    let (body, _permit) = match timeout(BODY_TIME_MAX, read(request.headers(), payload, &app)).await {
+        Ok(received) => received?,
         Err(_) => return Err(ApiError::TooSlow { secs: BODY_TIME_MAX.as_secs() }),
     };
     let headers: Vec<(&str, &[u8])> =
@@ -54,8 +56,13 @@ fn refusal(error: IngestError, app: &App, request: &HttpRequest) -> ApiError {
     error.into()
 }
 
-/// The whole body, or an error as soon as it is clear that it is too large.
-async fn read(headers: &HeaderMap, mut payload: Payload, bytes_max: usize) -> Result<Bytes, ApiError> {
+/// The whole body and its place in memory, or an error as soon as it is clear that it is too large.
+async fn read<'a>(
+    headers: &HeaderMap,
+    mut payload: Payload,
+    app: &'a App,
+) -> Result<(Bytes, SemaphorePermit<'a>), ApiError> {
+    let bytes_max = app.body_bytes_max;
     let too_large = ApiError::TooLarge { max: bytes_max };
     let claimed =
         headers.get(CONTENT_LENGTH).and_then(|v| v.to_str().ok()).and_then(|v| v.parse::<u64>().ok());
@@ -63,12 +70,15 @@ async fn read(headers: &HeaderMap, mut payload: Payload, bytes_max: usize) -> Re
         return Err(too_large);
     }
     let mut body = BytesMut::with_capacity(BODY_BYTES_RESERVED);
+    let mut permit = app.bodies.try_acquire_many(0).map_err(|_| ApiError::Overloaded)?;
     while let Some(chunk) = payload.next().await {
         let chunk = chunk.map_err(|_| ApiError::Incomplete)?;
         if body.len() + chunk.len() > bytes_max {
             return Err(too_large);
         }
+        let bytes = u32::try_from(chunk.len()).unwrap_or(u32::MAX);
+        permit.merge(app.bodies.try_acquire_many(bytes).map_err(|_| ApiError::Overloaded)?);
         body.extend_from_slice(&chunk);
     }
-    Ok(body.freeze())
+    Ok((body.freeze(), permit))
 }

@@ -1,51 +1,59 @@
 //! The log: one JSON object a line on standard output.
 //!
 //! Lines are put together where they arise and written by a thread of their own, many at a time, so
-//! that a request does not wait for a pipe. What waits is bounded: if nobody reads the pipe for long,
-//! requests wait for it, because a line for each of them is promised.
+//! that a request does not wait for a pipe. What waits is bounded. If nobody reads the pipe a request waits
+//! for it, because a line for each is promised, but not for long: a log that is stuck must not stop the
+//! service. Lines are then lost, and counted.
 
 use std::io::{self, Write};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::thread::{self, JoinHandle};
+use std::thread;
+use std::time::Duration;
 
 use adapters::clock::SystemClock;
 use domain::time::Clock;
+use prometheus::IntCounter;
 use slog::{Drain, KV, Level, LevelFilter, Logger, OwnedKV, Record, Serializer};
 
 /// Lines that may wait, in bytes: some ten thousand, a fifth of a second at the fastest.
 const WAITING_BYTES_MAX: usize = 2 << 20;
 
-/// Ends the log when it is dropped: all that was logged is written by then.
+/// How long a line waits for its place. After the first that did not get one, lines are lost at once until
+/// something is read again.
+const LINE_WAIT_MAX: Duration = Duration::from_secs(1);
+
+/// How long the end of the process waits for what was logged to be read.
+const END_WAIT_MAX: Duration = Duration::from_secs(1);
+
+/// Ends the log when it is dropped: all that was logged is written by then, if somebody reads it.
 pub struct LogGuard {
     lines: Arc<Lines>,
-    thread: Option<JoinHandle<()>>,
 }
 
-/// Starts to log to `out` what is at `level` or above it.
+/// Starts to log to `out` what is at `level` or above it; `lost` counts the lines that were not.
 ///
 /// # Errors
 /// No thread can be started.
-pub fn start(level: Level, out: impl Write + Send + 'static) -> io::Result<(Logger, LogGuard)> {
-    let lines = Arc::new(Lines::default());
-    let thread = {
-        let lines = Arc::clone(&lines);
-        thread::Builder::new().name("log".to_owned()).spawn(move || lines.write_all_to(out))?
-    };
+pub fn start(
+    level: Level,
+    out: impl Write + Send + 'static,
+    lost: IntCounter,
+) -> io::Result<(Logger, LogGuard)> {
+    let lines = Arc::new(Lines { waiting: Mutex::default(), changed: Condvar::new(), lost });
+    let writing = Arc::clone(&lines);
+    thread::Builder::new().name("log".to_owned()).spawn(move || writing.write_all_to(out))?;
     let line = Line { bytes: Vec::with_capacity(512), lines: Arc::clone(&lines) };
     let json =
         slog_json::Json::new(line).add_key_value(OwnedKV(BaseKeys(SystemClock))).set_flush(true).build();
     let drain = LevelFilter::new(Mutex::new(json), level).ignore_res();
-    Ok((Logger::root(drain, slog::o!()), LogGuard { lines, thread: Some(thread) }))
+    Ok((Logger::root(drain, slog::o!()), LogGuard { lines }))
 }
 
 impl Drop for LogGuard {
     fn drop(&mut self) {
-        self.lines.lock().ended = true;
+        self.lines.lock().stage = Stage::Ending;
         self.lines.changed.notify_all();
-        if let Some(thread) = self.thread.take() {
-            // It does not panic; and if it did, there is no log to say so.
-            let _ = thread.join();
-        }
+        drop(self.lines.wait_while(END_WAIT_MAX, |waiting| waiting.stage != Stage::Ended));
     }
 }
 
@@ -89,16 +97,27 @@ impl Write for Line {
 }
 
 /// The lines that wait to be written.
-#[derive(Default)]
 struct Lines {
     waiting: Mutex<Waiting>,
     changed: Condvar,
+    lost: IntCounter,
 }
 
 #[derive(Default)]
 struct Waiting {
     bytes: Vec<u8>,
-    ended: bool,
+    stage: Stage,
+    /// A line has waited in vain, and nothing was read since.
+    is_stuck: bool,
+}
+
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
+enum Stage {
+    #[default]
+    Running,
+    /// What waits is still to be written.
+    Ending,
+    Ended,
 }
 
 impl Lines {
@@ -106,12 +125,24 @@ impl Lines {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn wait_while(&self, condition: impl FnMut(&mut Waiting) -> bool) -> MutexGuard<'_, Waiting> {
-        self.changed.wait_while(self.lock(), condition).unwrap_or_else(PoisonError::into_inner)
+    /// Waits until `condition` does not hold any more, or for `wait_max`.
+    fn wait_while(
+        &self,
+        wait_max: Duration,
+        condition: impl FnMut(&mut Waiting) -> bool,
+    ) -> MutexGuard<'_, Waiting> {
+        let waited = self.changed.wait_timeout_while(self.lock(), wait_max, condition);
+        waited.unwrap_or_else(PoisonError::into_inner).0
     }
 
     fn push(&self, line: &[u8]) {
-        let mut waiting = self.wait_while(|w| w.bytes.len() >= WAITING_BYTES_MAX);
+        let is_full = |waiting: &mut Waiting| waiting.bytes.len() >= WAITING_BYTES_MAX && !waiting.is_stuck;
+        let mut waiting = self.wait_while(LINE_WAIT_MAX, is_full);
+        if waiting.bytes.len() >= WAITING_BYTES_MAX {
+            waiting.is_stuck = true;
+            self.lost.inc();
+            return;
+        }
         let was_empty = waiting.bytes.is_empty();
         waiting.bytes.extend_from_slice(line);
         drop(waiting);
@@ -123,8 +154,14 @@ impl Lines {
     fn write_all_to(&self, mut out: impl Write) {
         let mut bytes = Vec::new();
         loop {
-            let mut waiting = self.wait_while(|w| w.bytes.is_empty() && !w.ended);
+            let is_idle = |waiting: &mut Waiting| waiting.bytes.is_empty() && waiting.stage == Stage::Running;
+            let mut waiting =
+                self.changed.wait_while(self.lock(), is_idle).unwrap_or_else(PoisonError::into_inner);
+            waiting.is_stuck = false;
             if waiting.bytes.is_empty() {
+                waiting.stage = Stage::Ended;
+                drop(waiting);
+                self.changed.notify_all();
                 return;
             }
             std::mem::swap(&mut waiting.bytes, &mut bytes);
@@ -158,11 +195,46 @@ mod tests {
 
     fn logged(level: Level, log: impl FnOnce(&Logger)) -> Vec<serde_json::Value> {
         let (pipe, written) = mpsc::channel();
-        let (logger, guard) = start(level, Pipe(pipe)).unwrap();
+        let (logger, guard) = start(level, Pipe(pipe), lost()).unwrap();
         log(&logger);
         drop(guard);
         let text = String::from_utf8(written.try_iter().flatten().collect()).unwrap();
         text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+    }
+
+    fn lost() -> IntCounter {
+        IntCounter::new("lost", "lines").unwrap()
+    }
+
+    /// Goal: a log that is stuck costs lines, not the service; what is lost is counted; and it goes on when it
+    /// is read again. Method: a pipe that takes nothing until it is told to.
+    #[test]
+    fn a_log_that_nobody_reads_loses_lines_and_counts_them() {
+        struct Stuck(mpsc::Receiver<()>, Pipe);
+        impl Write for Stuck {
+            fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+                // Once the other end is gone it takes everything.
+                let _ = self.0.recv();
+                self.1.write(bytes)
+            }
+
+            fn flush(&mut self) -> io::Result<()> {
+                Ok(())
+            }
+        }
+        let (unstick, stuck) = mpsc::channel();
+        let (pipe, written) = mpsc::channel();
+        let lost = lost();
+        let (log, guard) = start(Level::Info, Stuck(stuck, Pipe(pipe)), lost.clone()).unwrap();
+        let padding = "x".repeat(100_000);
+        for n in 0..60 {
+            slog::info!(log, "line"; "n" => n, "padding" => &padding);
+        }
+        drop(unstick);
+        drop(guard);
+        let n_written = written.try_iter().flatten().filter(|byte| *byte == b'\n').count() as u64;
+        assert!(lost.get() > 0);
+        assert_eq!(n_written + lost.get(), 60);
     }
 
     #[test]

@@ -42,6 +42,7 @@ pub struct Metrics {
     commit_batch: Histogram,
     commit_seconds: Histogram,
     commit_failures: IntCounter,
+    log_lines_lost: IntCounter,
     ready: IntGauge,
     last_message: GaugeVec,
 }
@@ -78,6 +79,10 @@ impl Metrics {
                     .buckets(COMMIT_SECONDS_BUCKETS.to_vec()),
             )?,
             commit_failures: IntCounter::new("hookkeeper_commit_failures_total", "Commits that failed.")?,
+            log_lines_lost: IntCounter::new(
+                "hookkeeper_log_lines_lost_total",
+                "Log lines that were lost because nobody read the log.",
+            )?,
             ready: IntGauge::new("hookkeeper_ready", "1 if /health/ready would answer 200, else 0.")?,
             last_message: GaugeVec::new(
                 Opts::new(
@@ -99,13 +104,14 @@ impl Metrics {
         for result in WEBHOOK_RESULTS {
             metrics.webhook_requests.with_label_values(&[result]);
         }
-        let collectors: [Box<dyn Collector>; 10] = [
+        let collectors: [Box<dyn Collector>; 11] = [
             Box::new(metrics.http_requests.clone()),
             Box::new(metrics.webhook_requests.clone()),
             Box::new(metrics.request_latency.clone()),
             Box::new(metrics.commit_batch.clone()),
             Box::new(metrics.commit_seconds.clone()),
             Box::new(metrics.commit_failures.clone()),
+            Box::new(metrics.log_lines_lost.clone()),
             Box::new(metrics.ready.clone()),
             Box::new(metrics.last_message.clone()),
             Box::new(build),
@@ -134,6 +140,12 @@ impl Metrics {
     /// Counts what became of one POST to the webhook.
     pub fn webhook(&self, result: &str) {
         self.webhook_requests.with_label_values(&[result]).inc();
+    }
+
+    /// For the log to count in.
+    #[must_use]
+    pub fn log_lines_lost(&self) -> IntCounter {
+        self.log_lines_lost.clone()
     }
 
     /// Notes that a message was stored.
