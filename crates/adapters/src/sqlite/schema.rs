@@ -170,7 +170,7 @@ fn refuse_newer(path: &Path) -> Result<(), OpenError> {
 }
 
 /// Makes the database's folder and flushes its name to disk: SQLite flushes only what is inside it.
-fn create_folder(path: &Path) -> Result<(), OpenError> {
+pub(super) fn create_folder(path: &Path) -> Result<(), OpenError> {
     let folder = match path.parent() {
         Some(folder) if folder != Path::new("") => folder,
         _ => return Ok(()),
