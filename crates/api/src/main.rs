@@ -3,7 +3,7 @@
 use std::io::Write;
 use std::process::ExitCode;
 
-use api::commands::{self, healthcheck, migrate, send, serve, sign};
+use api::commands::{self, backup, check, healthcheck, migrate, restore, send, serve, sign};
 use clap::{Parser, Subcommand};
 
 /// A durable inbox for webhooks: verifies, stores each message exactly once, answers 200 only when
@@ -23,6 +23,9 @@ struct Cli {
 enum Command {
     Serve(serve::Args),
     Migrate(migrate::Args),
+    Backup(backup::Args),
+    Restore(restore::Args),
+    Check(check::Args),
     Healthcheck(healthcheck::Args),
     Sign(sign::Args),
     Send(send::Args),
@@ -34,6 +37,9 @@ fn main() -> ExitCode {
         None => serve::run(&cli.serve),
         Some(Command::Serve(args)) => serve::run(&args),
         Some(Command::Migrate(args)) => migrate::run(&args),
+        Some(Command::Backup(args)) => backup::run(&args),
+        Some(Command::Restore(args)) => restore::run(&args),
+        Some(Command::Check(args)) => check::run(&args),
         Some(Command::Healthcheck(args)) => healthcheck::run(&args),
         Some(Command::Sign(args)) => sign::run(&args),
         Some(Command::Send(args)) => send::run(&args),

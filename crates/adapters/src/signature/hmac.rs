@@ -29,7 +29,9 @@ impl HmacSha256 {
     }
 }
 
-pub(super) fn sha256(bytes: &[u8]) -> BodyDigest {
+/// SHA-256, as it is kept with every body.
+#[must_use]
+pub fn sha256(bytes: &[u8]) -> BodyDigest {
     let digest = digest::digest(&digest::SHA256, bytes);
     BodyDigest(digest.as_ref().try_into().expect("a SHA-256 digest has 32 bytes"))
 }

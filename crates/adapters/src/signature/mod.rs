@@ -3,5 +3,5 @@
 mod hmac;
 mod x_signature;
 
-pub use hmac::EmptySecret;
+pub use hmac::{EmptySecret, sha256};
 pub use x_signature::XSignature;

@@ -3,9 +3,12 @@
 //! One thread writes and gathers whatever waits into one commit (`writer`); a pool of read-only
 //! connections answers questions beside it (`reader`). Write-ahead logging lets both go on at once.
 
+mod backup;
 mod batch;
+mod check;
 mod error;
 mod reader;
+mod restore;
 mod schema;
 mod writer;
 
@@ -18,6 +21,9 @@ use domain::query::{Filter, Listing, MessageQuery, Page, Stats};
 use domain::store::{Appended, MessageStore, StoreError};
 use rustix::fs::StatVfs;
 
+pub use backup::{BackupError, backup};
+pub use check::{CheckError, Digest, Problem, Report, check};
+pub use restore::{RestoreError, restore};
 pub use schema::{OpenError, SCHEMA_VERSION};
 pub use writer::{BATCH_MESSAGES_MAX, QUEUE_BYTES_MAX, QUEUE_DELIVERIES_MAX};
 
@@ -90,14 +96,12 @@ impl SqliteStore {
     #[must_use]
     pub fn usage(&self) -> Usage {
         let bytes = |path: &Path| std::fs::metadata(path).map_or(0, |m| m.len());
-        let mut wal = self.path.clone().into_os_string();
-        wal.push("-wal");
         let disk = rustix::fs::statvfs(&self.path);
         let blocks = |n: fn(&StatVfs) -> u64| disk.as_ref().map_or(0, |d| n(d).saturating_mul(d.f_frsize));
         Usage {
             queue_depth: self.writer.queue_depth(),
             database_bytes: bytes(&self.path),
-            wal_bytes: bytes(Path::new(&wal)),
+            wal_bytes: bytes(&beside(&self.path, "-wal")),
             disk_free_bytes: blocks(|d| d.f_bavail),
             disk_size_bytes: blocks(|d| d.f_blocks),
         }
@@ -110,6 +114,13 @@ impl SqliteStore {
 /// [`OpenError`]; a database made by a newer version is left as it is.
 pub fn migrate(path: &Path) -> Result<(), OpenError> {
     schema::open_and_migrate(path).map(drop)
+}
+
+/// The file that SQLite keeps beside the database under its name and this suffix.
+fn beside(path: &Path, suffix: &str) -> PathBuf {
+    let mut name = path.to_owned().into_os_string();
+    name.push(suffix);
+    PathBuf::from(name)
 }
 
 #[async_trait]

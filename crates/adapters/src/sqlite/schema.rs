@@ -179,7 +179,7 @@ fn refuse_newer(path: &Path) -> Result<(), OpenError> {
 
 /// Makes the database's folder and those above it, and flushes the name of each: SQLite flushes only what is
 /// inside the last one.
-fn create_folder(path: &Path) -> Result<(), OpenError> {
+pub(super) fn create_folder(path: &Path) -> Result<(), OpenError> {
     let create = |folder: &Path| {
         fs::create_dir(folder)?;
         let absolute = fs::canonicalize(folder)?;

@@ -2,5 +2,6 @@
 
 #![expect(clippy::unwrap_used, reason = "a panic is how a test reports")]
 
+mod backup;
 mod model;
 mod sqlite;

@@ -1,7 +1,10 @@
 //! One file a command.
 
+pub mod backup;
+pub mod check;
 pub mod healthcheck;
 pub mod migrate;
+pub mod restore;
 pub mod send;
 pub mod serve;
 pub mod sign;
@@ -9,7 +12,8 @@ pub mod sign;
 use std::io;
 
 use adapters::signature::{EmptySecret, XSignature};
-use adapters::sqlite::OpenError;
+use adapters::sqlite::{BackupError, CheckError, OpenError, RestoreError};
+use indicatif::{ProgressBar, ProgressStyle};
 use secrecy::ExposeSecret;
 
 use crate::config::{ConfigError, SecretArgs};
@@ -38,6 +42,15 @@ pub enum Error {
     /// The database can't be opened.
     #[error(transparent)]
     Open(#[from] OpenError),
+    /// There is no backup.
+    #[error(transparent)]
+    Backup(#[from] BackupError),
+    /// Nothing was restored.
+    #[error(transparent)]
+    Restore(#[from] RestoreError),
+    /// The database can't be checked.
+    #[error(transparent)]
+    Check(#[from] CheckError),
     /// A file or stream can't be read or written.
     #[error("cannot {what}: {source}")]
     Io {
@@ -64,4 +77,17 @@ fn signer(args: &SecretArgs) -> Result<XSignature, Error> {
     let secret = mistakes.webhook_secret(args);
     let secret = mistakes.unless_mistaken(Some(secret))?.ok_or(EmptySecret)?;
     Ok(XSignature::new(secret.expose_secret())?)
+}
+
+/// Pages copied, shown where standard error is a terminal.
+fn pages_bar() -> ProgressBar {
+    ProgressBar::no_length().with_style(
+        ProgressStyle::with_template("{bar:40} {pos}/{len} pages, {eta} left")
+            .expect("the template is valid"),
+    )
+}
+
+fn show_pages(bar: &ProgressBar, done: u64, total: u64) {
+    bar.set_length(total);
+    bar.set_position(done);
 }

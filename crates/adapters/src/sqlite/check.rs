@@ -1,0 +1,286 @@
+//! Whether a database is what it should be, in one read snapshot: beside a running server too.
+//!
+//! Nothing here writes, and nothing compares the parsed columns of a message with its body.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+use domain::signature::BodyDigest;
+use rusqlite::types::ValueRef;
+use rusqlite::{Connection, ErrorCode, OpenFlags, Transaction};
+
+use super::schema::{self, SCHEMA_VERSION};
+
+/// Problems of one kind that are told: who mends the first ten looks again.
+const PROBLEMS_OF_A_KIND_MAX: usize = 10;
+
+/// Makes the digest of a body. It comes as an argument, since SHA-256 is another adapter's matter.
+pub type Digest = fn(&[u8]) -> BodyDigest;
+
+/// What a check found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Report {
+    /// Messages, counted one by one.
+    pub messages: u64,
+    /// Distinct senders of these.
+    pub senders: u64,
+    /// The version of the schema; 0 without one.
+    pub schema_version: i32,
+    /// What is wrong: nothing, or at most ten of a kind.
+    pub problems: Vec<Problem>,
+}
+
+/// One thing that is wrong with a database.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Problem {
+    /// There is no schema of ours.
+    #[error("it is not a database of hookkeeper")]
+    NoSchema,
+    /// The schema is of a newer version, of which nothing else is known.
+    #[error("its schema version is {0}, made by a newer hookkeeper: this one knows up to {SCHEMA_VERSION}")]
+    Newer(i32),
+    /// SQLite finds that the file is damaged, or that a row breaks a rule of its table.
+    #[error("damaged: {0}")]
+    Damaged(String),
+    /// A row refers to another that is not there.
+    #[error("row {row} of {table} refers to a row of {parent} that is not there")]
+    Reference {
+        /// The table of the row.
+        table: String,
+        /// Its number.
+        row: i64,
+        /// Where it refers to.
+        parent: String,
+    },
+    /// The totals are not one row.
+    #[error("there are {0} rows of totals, not one")]
+    Totals(u64),
+    /// The total of messages does not agree with the rows.
+    #[error("total of messages is {counted}, there are {rows}")]
+    MessageTotal {
+        /// What is recorded.
+        counted: i64,
+        /// What there is.
+        rows: u64,
+    },
+    /// The total of senders does not agree with the rows.
+    #[error("total of senders is {counted}, there are {rows}")]
+    SenderTotal {
+        /// What is recorded.
+        counted: i64,
+        /// What there is.
+        rows: u64,
+    },
+    /// The count of one sender does not agree with the rows; either may be 0, for not there.
+    #[error("count of sender {sender} is {counted}, there are {rows} messages")]
+    SenderCount {
+        /// The sender.
+        sender: String,
+        /// What is recorded.
+        counted: i64,
+        /// What there is.
+        rows: u64,
+    },
+    /// A body is not the one that was received, or its digest is not.
+    #[error("body of message {seq} does not agree with its digest")]
+    Body {
+        /// The place of the message in the order of arrival.
+        seq: i64,
+    },
+}
+
+/// Why a database can't be checked at all.
+#[derive(Debug, thiserror::Error)]
+pub enum CheckError {
+    /// It is not there.
+    #[error("there is no database at {0}")]
+    NotThere(PathBuf),
+    /// SQLite can't open or read it.
+    #[error("cannot read database at {path}: {source}")]
+    Sqlite {
+        /// The database file.
+        path: PathBuf,
+        /// Why.
+        source: rusqlite::Error,
+    },
+}
+
+impl Report {
+    /// Whether nothing is wrong.
+    #[must_use]
+    pub fn is_ok(&self) -> bool {
+        self.problems.is_empty()
+    }
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { messages, senders, schema_version, problems } = self;
+        write!(f, "messages {messages}, senders {senders}, schema version {schema_version}: ")?;
+        match problems.as_slice() {
+            [] => f.write_str("ok"),
+            [_] => f.write_str("1 problem"),
+            _ => write!(f, "{} problems", problems.len()),
+        }?;
+        problems.iter().try_for_each(|problem| write!(f, "\n  {problem}"))
+    }
+}
+
+/// Checks all that can be checked without another copy: the file, the references, the counts both
+/// ways, and each body by its digest. Reads all of it; a server may write meanwhile.
+///
+/// # Errors
+/// [`CheckError`], if it can't be read. Damage is not an error but a [`Problem`].
+pub fn check(path: &Path, digest: Digest) -> Result<Report, CheckError> {
+    let mut db = open(path)?;
+    snapshot(&mut db).and_then(|tx| examine(&tx, digest)).map_err(cannot_read(path))
+}
+
+/// Opens a database that is there, only to read it.
+pub(super) fn open(path: &Path) -> Result<Connection, CheckError> {
+    if !path.exists() {
+        return Err(CheckError::NotThere(path.to_owned()));
+    }
+    let open = || {
+        let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        let db = Connection::open_with_flags(path, flags)?;
+        schema::prepare_reader(&db)?;
+        Ok(db)
+    };
+    open().map_err(cannot_read(path))
+}
+
+pub(super) fn cannot_read(path: &Path) -> impl FnOnce(rusqlite::Error) -> CheckError {
+    let path = path.to_owned();
+    move |source| CheckError::Sqlite { path, source }
+}
+
+/// A view of the database that holds all that was committed before, and nothing that comes later.
+pub(super) fn snapshot(db: &mut Connection) -> rusqlite::Result<Transaction<'_>> {
+    let tx = db.transaction()?;
+    // SQLite takes the snapshot with the first read. If it fails by damage, so will the next one.
+    let _ = or_damage(tx.query_row("SELECT count(*) FROM sqlite_schema", [], |_| Ok(())))?;
+    Ok(tx)
+}
+
+/// The schema version, or why nothing can be said about what is in the database.
+pub(super) fn known_version(tx: &Transaction<'_>) -> rusqlite::Result<Result<i32, Problem>> {
+    Ok(or_damage(schema::version(tx))?.and_then(|version| match version {
+        0 => Err(Problem::NoSchema),
+        1..=SCHEMA_VERSION => Ok(version),
+        _ => Err(Problem::Newer(version)),
+    }))
+}
+
+/// All checks on one snapshot.
+pub(super) fn examine(tx: &Transaction<'_>, digest: Digest) -> rusqlite::Result<Report> {
+    let mut report = Report { messages: 0, senders: 0, schema_version: 0, problems: Vec::new() };
+    match known_version(tx)? {
+        Ok(version) => report.schema_version = version,
+        Err(problem) => {
+            report.problems.push(problem);
+            return Ok(report);
+        }
+    }
+    for part in [integrity, references, bodies, totals, sender_counts] {
+        if let Err(problem) = or_damage(part(tx, digest, &mut report))? {
+            report.problems.push(problem);
+        }
+    }
+    report.problems.dedup();
+    Ok(report)
+}
+
+/// Sorts errors: that the file is damaged is what a check is there to find.
+fn or_damage<T>(result: rusqlite::Result<T>) -> rusqlite::Result<Result<T, Problem>> {
+    match result {
+        Ok(value) => Ok(Ok(value)),
+        Err(error) => match error.sqlite_error_code() {
+            Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => {
+                Ok(Err(Problem::Damaged(error.to_string())))
+            }
+            _ => Err(error),
+        },
+    }
+}
+
+/// SQLite leaves out CHECK constraints on a connection that can only read. Ours are about lengths of
+/// digests and counts, which the other parts look at.
+fn integrity(tx: &Transaction<'_>, _: Digest, report: &mut Report) -> rusqlite::Result<()> {
+    let mut statement = tx.prepare(&format!("PRAGMA integrity_check({PROBLEMS_OF_A_KIND_MAX})"))?;
+    let mut rows = statement.query([])?;
+    while let Some(row) = rows.next()? {
+        let found: String = row.get(0)?;
+        if found != "ok" {
+            report.problems.push(Problem::Damaged(found));
+        }
+    }
+    Ok(())
+}
+
+fn references(tx: &Transaction<'_>, _: Digest, report: &mut Report) -> rusqlite::Result<()> {
+    let mut statement = tx.prepare("PRAGMA foreign_key_check")?;
+    let problem = |row: &rusqlite::Row<'_>| {
+        Ok(Problem::Reference { table: row.get(0)?, row: row.get(1)?, parent: row.get(2)? })
+    };
+    for problem in statement.query_map([], problem)?.take(PROBLEMS_OF_A_KIND_MAX) {
+        report.problems.push(problem?);
+    }
+    Ok(())
+}
+
+/// Walks the table itself, not an index of it: so this is also the count that others must agree with.
+fn bodies(tx: &Transaction<'_>, digest: Digest, report: &mut Report) -> rusqlite::Result<()> {
+    let mut statement = tx.prepare("SELECT seq, body_sha256, body FROM messages ORDER BY seq")?;
+    let mut rows = statement.query([])?;
+    let mut n_wrong = 0;
+    while let Some(row) = rows.next()? {
+        report.messages += 1;
+        let agrees = match (row.get_ref(1)?, row.get_ref(2)?) {
+            (ValueRef::Blob(stored), ValueRef::Blob(body)) => digest(body).0 == stored,
+            _ => false,
+        };
+        if !agrees && n_wrong < PROBLEMS_OF_A_KIND_MAX {
+            n_wrong += 1;
+            report.problems.push(Problem::Body { seq: row.get(0)? });
+        }
+    }
+    Ok(())
+}
+
+fn totals(tx: &Transaction<'_>, _: Digest, report: &mut Report) -> rusqlite::Result<()> {
+    report.senders = tx.query_row("SELECT count(DISTINCT sender) FROM messages", [], |row| row.get(0))?;
+    // Without a row, the aggregates are null.
+    let (n_rows, messages, senders): (u64, Option<i64>, Option<i64>) =
+        tx.query_row("SELECT count(*), max(message_count), max(sender_count) FROM totals", [], |row| {
+            Ok((row.get(0)?, row.get(1)?, row.get(2)?))
+        })?;
+    let (1, Some(messages), Some(senders)) = (n_rows, messages, senders) else {
+        report.problems.push(Problem::Totals(n_rows));
+        return Ok(());
+    };
+    if u64::try_from(messages) != Ok(report.messages) {
+        report.problems.push(Problem::MessageTotal { counted: messages, rows: report.messages });
+    }
+    if u64::try_from(senders) != Ok(report.senders) {
+        report.problems.push(Problem::SenderTotal { counted: senders, rows: report.senders });
+    }
+    Ok(())
+}
+
+/// Both ways: a sender without messages, and messages without a sender.
+fn sender_counts(tx: &Transaction<'_>, _: Digest, report: &mut Report) -> rusqlite::Result<()> {
+    let mut statement = tx.prepare(
+        "SELECT sender, coalesce(message_count, 0), coalesce(n_rows, 0) \
+         FROM senders FULL JOIN (SELECT sender, count(*) AS n_rows FROM messages GROUP BY sender) \
+              USING (sender) \
+         WHERE message_count IS NOT n_rows ORDER BY sender LIMIT ?1",
+    )?;
+    let problem = |row: &rusqlite::Row<'_>| {
+        Ok(Problem::SenderCount { sender: row.get(0)?, counted: row.get(1)?, rows: row.get(2)? })
+    };
+    for problem in statement.query_map([PROBLEMS_OF_A_KIND_MAX], problem)? {
+        report.problems.push(problem?);
+    }
+    Ok(())
+}

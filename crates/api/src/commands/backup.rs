@@ -1,0 +1,37 @@
+//! `hookkeeper backup`: a copy of the database, while a server writes to it.
+
+use std::io::Write;
+use std::path::PathBuf;
+
+use adapters::signature::sha256;
+use adapters::sqlite;
+
+use super::Error;
+use crate::config::{ConfigError, DatabaseArgs};
+
+/// Copy the database to a new file, also while a server writes to it.
+///
+/// The backup is one file, complete by itself, and holds every message that was answered 200 before
+/// the command began. It is checked and on disk before it gets its name; what is there already is
+/// never overwritten. The server goes on meanwhile; its write-ahead log grows until the end.
+#[derive(clap::Args)]
+pub struct Args {
+    #[command(flatten)]
+    database: DatabaseArgs,
+    /// The file to make, in a folder that is there
+    dest: PathBuf,
+}
+
+/// # Errors
+/// The database can't be read or is damaged, or the backup can't be written or is there already.
+pub fn run(args: &Args) -> Result<(), Error> {
+    let mut mistakes = ConfigError::default();
+    let path = mistakes.database_path(&args.database);
+    let path = mistakes.unless_mistaken(path)?;
+    let bar = super::pages_bar();
+    let done =
+        sqlite::backup(&path, &args.dest, sha256, &mut |done, total| super::show_pages(&bar, done, total));
+    bar.finish_and_clear();
+    let report = done?;
+    writeln!(std::io::stdout(), "{}: {report}", args.dest.display()).map_err(Error::io("write the result"))
+}

@@ -1,0 +1,34 @@
+//! `hookkeeper check`: whether the database is what it should be.
+
+use std::io::Write;
+
+use adapters::signature::sha256;
+use adapters::sqlite;
+
+use super::Error;
+use crate::config::{ConfigError, DatabaseArgs};
+
+/// Check the database: exit code 0 if all is well, else 1.
+///
+/// Looks at the file's integrity, references, schema version, the counts against the rows, and every
+/// body against its digest. Only reads, in one snapshot, also while a server writes; the server's
+/// write-ahead log grows until the end. For a backup, give its path as --database-url.
+#[derive(clap::Args)]
+pub struct Args {
+    #[command(flatten)]
+    database: DatabaseArgs,
+}
+
+/// # Errors
+/// The database can't be read, or something is wrong with it.
+pub fn run(args: &Args) -> Result<(), Error> {
+    let mut mistakes = ConfigError::default();
+    let path = mistakes.database_path(&args.database);
+    let path = mistakes.unless_mistaken(path)?;
+    let report = sqlite::check(&path, sha256)?;
+    writeln!(std::io::stdout(), "{report}").map_err(Error::io("write the result"))?;
+    if report.is_ok() {
+        return Ok(());
+    }
+    Err(Error::No(format!("database at {} is not sound", path.display())))
+}

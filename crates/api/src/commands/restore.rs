@@ -1,0 +1,36 @@
+//! `hookkeeper restore`: a backup in the place of an empty database.
+
+use std::io::Write;
+use std::path::PathBuf;
+
+use adapters::signature::sha256;
+use adapters::sqlite;
+
+use super::Error;
+use crate::config::{ConfigError, DatabaseArgs};
+
+/// Put a backup in the place of a database that is not there or holds no messages.
+///
+/// The backup is checked first, as by `check`. All of it is restored or nothing. A database that
+/// holds messages is never overwritten, and one that a server runs on is refused.
+#[derive(clap::Args)]
+pub struct Args {
+    #[command(flatten)]
+    database: DatabaseArgs,
+    /// The backup
+    src: PathBuf,
+}
+
+/// # Errors
+/// The backup is damaged or of a newer version, or the database holds messages or is in use.
+pub fn run(args: &Args) -> Result<(), Error> {
+    let mut mistakes = ConfigError::default();
+    let path = mistakes.database_path(&args.database);
+    let path = mistakes.unless_mistaken(path)?;
+    let bar = super::pages_bar();
+    let done =
+        sqlite::restore(&args.src, &path, sha256, &mut |done, total| super::show_pages(&bar, done, total));
+    bar.finish_and_clear();
+    let report = done?;
+    writeln!(std::io::stdout(), "{}: {report}", path.display()).map_err(Error::io("write the result"))
+}
