@@ -228,7 +228,9 @@ impl WriterThread {
             }
         }
         if let Some(db) = self.db.take() {
-            // If it fails, the next start does it.
+            // Without waiting: what another process keeps from being moved stays in the log, and the next
+            // start moves it.
+            let _ = db.busy_timeout(Duration::ZERO);
             let _ = db.execute_batch("PRAGMA wal_checkpoint(truncate)");
         }
     }

@@ -2,13 +2,14 @@
 
 use std::collections::BTreeSet;
 use std::process::Command;
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use rusqlite::Connection as Database;
 use rustix::process::Signal;
 use serde_json::json;
+use tempfile::TempDir;
 
 use crate::test_app::{TestApp, payload, skipped, webhook};
 
@@ -92,42 +93,96 @@ fn kill_9_under_load_loses_nothing_that_was_answered_200() {
     assert!(acknowledged.len() >= 2500);
 }
 
-/// Goal: the flush comes before the answer. Method: read the system calls of the whole process.
-#[test]
-fn the_log_is_flushed_before_the_answer_is_written() {
-    let can_trace = Command::new("strace").args(["-qq", "true"]).output().is_ok_and(|o| o.status.success());
-    if !can_trace {
+const FLUSHES_AND_WRITES: &str = "trace=fdatasync,fsync,write,writev,sendto,sendmsg,exit_group";
+
+/// Whether system calls can be traced here; says so if not.
+fn can_trace() -> bool {
+    let can = Command::new("strace").args(["-qq", "true"]).output().is_ok_and(|o| o.status.success());
+    if !can {
         skipped("strace is not installed, or may not trace here");
-        return;
     }
-    // -D: the service stays our own child, so that it can be told to stop.
-    let calls = "trace=fdatasync,fsync,write,writev,sendto,sendmsg,exit_group";
-    let mut app =
-        TestApp::under(&["strace", "-D", "-f", "-y", "-qq", "-s", "400", "-o", "trace", "-e", calls]);
-    app.store(&json!({}));
+    can
+}
+
+/// Runs the service with its system calls written to `file`. -D: it stays our own child.
+fn traced(file: &str, more: &[&str], folder: Arc<TempDir>) -> TestApp {
+    let strace = ["strace", "-D", "-f", "-y", "-qq", "-s", "400", "-o", file, "-e", FLUSHES_AND_WRITES];
+    TestApp::under(&[&strace[..], more].concat(), folder)
+}
+
+/// Stops it and reads what was traced.
+fn end_trace(mut app: TestApp, file: &str) -> String {
     app.signal(Signal::TERM);
     app.end();
     // strace ends, and with it the file, a moment after the process.
     let deadline = Instant::now() + Duration::from_secs(10);
-    let path = app.folder().path().join("trace");
-    let trace = loop {
+    let path = app.folder().path().join(file);
+    loop {
         let trace = String::from_utf8_lossy(&std::fs::read(&path).unwrap()).into_owned();
         if trace.contains("exit_group(0") {
-            break trace;
+            return trace;
         }
         assert!(Instant::now() < deadline, "{trace}");
         thread::yield_now();
+    }
+}
+
+/// Whether a flush of the write-ahead log has ended within these lines of a trace.
+fn has_flush(calls: &[&str]) -> bool {
+    let is_flush = |line: &&str| {
+        (line.contains("fdatasync(") || line.contains("fsync(")) && line.contains("app.db-wal>")
     };
-    let answer = trace.find("x-webhook-result: created").expect("the answer");
-    let calls_before: Vec<&str> = trace[..answer].lines().collect();
-    let flush = calls_before.iter().rposition(|l| l.contains("fdatasync(") && l.contains("app.db-wal>"));
-    let flush = flush.expect("a flush before the answer");
-    // The flush began before the answer; and it ended before it, on its own line or as "resumed".
+    let Some(begun) = calls.iter().rposition(is_flush) else {
+        return false;
+    };
+    // It ends on its own line or, if another thread came between, on one that says "resumed".
     let thread_of = |line: &str| line.split(' ').next().unwrap().to_owned();
-    let ended = calls_before[flush..].iter().any(|l| {
-        thread_of(l) == thread_of(calls_before[flush])
-            && l.contains("fdatasync")
-            && l.trim_end().ends_with("= 0")
+    let ended = |line: &&str| {
+        thread_of(line) == thread_of(calls[begun])
+            && line.contains("sync")
+            && line.trim_end().ends_with("= 0")
+    };
+    calls[begun..].iter().any(ended)
+}
+
+/// Goal: the flush comes before the answer. Method: read the system calls of the whole process.
+#[test]
+fn the_log_is_flushed_before_the_answer_is_written() {
+    if !can_trace() {
+        return;
+    }
+    let app = traced("trace", &[], Arc::new(tempfile::tempdir().unwrap()));
+    app.store(&json!({}));
+    let trace = end_trace(app, "trace");
+    let started = trace.find("listening").expect("the start");
+    let answer = trace.find("x-webhook-result: created").expect("the answer");
+    let calls: Vec<&str> = trace[started..answer].lines().collect();
+    assert!(has_flush(&calls), "{}", calls.join("\n"));
+}
+
+/// Goal: what a crash left in the log, seen but perhaps never flushed, is on disk before anybody is told that
+/// it is a duplicate. Method: kill the process in the flush of a commit, start it again, and look for the flush.
+#[test]
+fn what_a_crash_left_unflushed_is_flushed_before_it_is_a_duplicate() {
+    if !can_trace() {
+        return;
+    }
+    let folder = Arc::new(tempfile::tempdir().unwrap());
+    // The thirtieth of one thread: the start needs fewer, so that it is a commit's.
+    let mut app = traced("first", &["-e", "inject=fdatasync:signal=KILL:when=30"], Arc::clone(&folder));
+    let last = (0..60).find(|n| {
+        let mut connection = app.connect();
+        connection.send(&webhook(payload(&json!({"message_id": n.to_string()})).to_string().as_bytes()));
+        connection.answer(true).is_none()
     });
-    assert!(ended, "{}", calls_before[flush..].join("\n"));
+    let last = last.expect("it was killed").to_string();
+    app.end();
+
+    let app = traced("second", &[], folder);
+    let answer = app.receive_with(&json!({"message_id": last}));
+    assert_eq!(answer.headers["x-webhook-result"], "duplicate", "the kernel still had it");
+    let trace = end_trace(app, "second");
+    let answer = trace.find("x-webhook-result: duplicate").expect("the answer");
+    let calls: Vec<&str> = trace[..answer].lines().collect();
+    assert!(has_flush(&calls), "{}", calls.join("\n"));
 }

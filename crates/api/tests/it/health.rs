@@ -17,6 +17,18 @@ fn a_service_that_can_work_is_live_and_ready() {
 }
 
 #[test]
+fn a_schema_that_is_not_ours_is_not_ready() {
+    let app = TestApp::start();
+    let database = rusqlite::Connection::open(app.database()).unwrap();
+    let newer = "INSERT INTO refinery_schema_history SELECT 999, name, applied_on, checksum FROM refinery_schema_history LIMIT 1";
+    database.execute_batch(newer).unwrap();
+    let ready = app.get("/health/ready");
+    assert_eq!(ready.status, 503);
+    assert!(ready.json()["detail"].as_str().unwrap().contains("schema version: it is 999"), "{ready:?}");
+    assert_eq!(app.get("/health/live").status, 200);
+}
+
+#[test]
 fn without_a_secret_it_lives_is_not_ready_and_receives_nothing() {
     for secret in ["", UNSET] {
         let app = TestApp::with(&[("WEBHOOK_SECRET", secret)]);

@@ -94,6 +94,7 @@ fn no_secret_no_digest_no_text_is_in_any_line() {
     app.receive(EXAMPLE);
     app.receive_with(&json!({"text": "Hello", "ts": "Hello"}));
     app.receive_with(&json!({"message_id": "m2", "Hello": 1}));
+    assert_eq!(app.receive(b"{\"Hello\":1,\"Hello\":2}").status, 422);
     app.post(&[("X-Signature", EXAMPLE_SIGNATURE.as_bytes())], b"Hello");
     app.get("/messages?q=Hello");
     app.get("/messages?limit=Hello");
@@ -114,26 +115,22 @@ fn a_long_path_is_cut() {
 
 #[test]
 fn the_level_chooses_the_lines() {
-    for (level, statuses) in [
+    let levels = [
         ("INFO", &[200, 404, 401][..]),
         ("warn", &[404, 401]),
         ("Error", &[401]),
         ("DEBUG", &[200, 404, 401]),
-    ] {
-        let app = TestApp::with(&[("LOG_LEVEL", level), ("BIND_ADDR", &free_addr())]);
+    ];
+    for (n, (level, statuses)) in levels.into_iter().enumerate() {
+        // An address of this test's own, so that no other takes the port.
+        let addr = format!("127.77.0.{}:8000", n + 1);
+        let app = TestApp::with(&[("LOG_LEVEL", level), ("BIND_ADDR", &addr)]);
         app.get("/health/live");
         app.get("/nowhere");
         app.post(&[], b"");
         let lines = app.stop();
-        let logged: Vec<u64> = lines
-            .iter()
-            .filter_map(|line| serde_json::from_str::<Value>(line).unwrap()["status"].as_u64())
-            .collect();
+        let status = |line: &String| serde_json::from_str::<Value>(line).unwrap()["status"].as_u64();
+        let logged: Vec<u64> = lines.iter().filter_map(status).collect();
         assert_eq!(logged, statuses, "{level}");
     }
-}
-
-/// An address that was free a moment ago, for when the log does not tell which one was taken.
-fn free_addr() -> String {
-    std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string()
 }

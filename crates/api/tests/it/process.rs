@@ -1,14 +1,15 @@
 //! Section 1: the process, its configuration and its files.
 
 use std::path::Path;
-use std::process::Output;
+use std::process::{Output, Stdio};
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use rusqlite::Connection as Database;
-use rustix::process::Signal;
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::json;
 
-use crate::test_app::{EXAMPLE, SECRET, TestApp, UNSET, hookkeeper, webhook};
+use crate::test_app::{Connection, EXAMPLE, SECRET, TestApp, UNSET, hookkeeper, request, wait_for, webhook};
 
 /// Runs the binary to its end.
 fn run(folder: &Path, arguments: &[&str], variables: &[(&str, &str)]) -> Output {
@@ -97,11 +98,24 @@ fn an_unknown_flag_or_command_is_a_mistake_too() {
 #[test]
 fn every_variable_is_a_flag_and_the_flag_wins() {
     let folder = tempfile::tempdir().unwrap();
-    let flags =
-        ["--database-url=sqlite:///f.db", "--log-level=warn", "--webhook-secret=s", "--body-bytes-max=9"];
+    let flags = [
+        "--database-url=sqlite:///f.db",
+        "--log-level=warn",
+        "--webhook-secret=s",
+        "--body-bytes-max=9",
+        "--api-token=t",
+        "--ops-bind-addr=127.0.0.1:0",
+        "--trusted-proxies=10.0.0.1",
+    ];
     // With the flags taken, what is left to complain of is the one wrong variable.
-    let variables =
-        [("DATABASE_URL", "x"), ("LOG_LEVEL", "x"), ("BODY_BYTES_MAX", "x"), ("BIND_ADDR", "wrong")];
+    let variables = [
+        ("DATABASE_URL", "x"),
+        ("LOG_LEVEL", "x"),
+        ("BODY_BYTES_MAX", "x"),
+        ("OPS_BIND_ADDR", "x"),
+        ("TRUSTED_PROXIES", "x"),
+        ("BIND_ADDR", "wrong"),
+    ];
     let output = run(folder.path(), &flags, &variables);
     let stderr = String::from_utf8(output.stderr).unwrap();
     assert_eq!(stderr.lines().count(), 2, "{stderr}");
@@ -167,6 +181,46 @@ fn sigterm_and_sigint_end_it_with_0_and_the_log_is_in_the_database() {
         let n_rows: i64 = database.query_row("SELECT count(*) FROM messages", [], |row| row.get(0)).unwrap();
         assert_eq!(n_rows, 1);
     }
+}
+
+/// Goal: nothing holds the end up for longer than ten seconds. Method: another process's lock, which the
+/// waiting message can't get past.
+#[test]
+fn it_ends_in_ten_seconds_behind_a_lock() {
+    let mut app = TestApp::start();
+    let lock = Database::open(app.database()).unwrap();
+    lock.execute_batch("BEGIN IMMEDIATE").unwrap();
+    let mut waiting = app.connect();
+    waiting.send(&webhook(EXAMPLE));
+    let started = Instant::now();
+    app.signal(Signal::TERM);
+    app.end();
+    assert!(started.elapsed() < Duration::from_secs(10), "{:?}", started.elapsed());
+}
+
+/// The same with a log that nobody reads. Method: fill the pipe and the buffer in front of it.
+#[test]
+fn it_serves_and_ends_when_nobody_reads_its_log() {
+    let folder = tempfile::tempdir().unwrap();
+    let addr = "127.77.1.1:8000";
+    let mut child = hookkeeper(folder.path())
+        .envs([("WEBHOOK_SECRET", SECRET), ("BIND_ADDR", addr)])
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut connection = Connection::to(wait_for(addr.parse().unwrap()));
+    let path = format!("/{}", "x".repeat(255));
+    let request = request("GET", &path, &[], b"");
+    // Half a kilobyte a line: five megabytes, twice what may wait.
+    for _ in 0..10_000 {
+        assert_eq!(connection.ask(&request).status, 404);
+    }
+    assert_eq!(connection.ask(&webhook(EXAMPLE)).status, 200);
+    let started = Instant::now();
+    kill_process(Pid::from_child(&child), Signal::TERM).unwrap();
+    let status = child.wait().unwrap();
+    assert!(started.elapsed() < Duration::from_secs(10), "{:?}", started.elapsed());
+    assert_eq!(status.code(), Some(0));
 }
 
 #[test]

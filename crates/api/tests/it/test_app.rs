@@ -178,12 +178,11 @@ impl TestApp {
         Self::run(command, folder, variables)
     }
 
-    /// Run by another program, which is given its path as the last argument.
-    pub(crate) fn under(program: &[&str]) -> Self {
-        let folder = tempfile::tempdir().unwrap();
+    /// The same run by another program, which is given its path as the last argument.
+    pub(crate) fn under(program: &[&str], folder: Arc<TempDir>) -> Self {
         let mut command = Command::new(program[0]);
         command.args(&program[1..]).arg(env!("CARGO_BIN_EXE_hookkeeper")).current_dir(folder.path());
-        Self::run(command, Arc::new(folder), &[])
+        Self::run(command, folder, &[])
     }
 
     fn run(mut command: Command, folder: Arc<TempDir>, variables: &[(&str, &str)]) -> Self {
@@ -209,7 +208,9 @@ impl TestApp {
                 let _ = send.send(line);
             }
         });
-        let addr = match variables.iter().find(|(name, _)| *name == "BIND_ADDR") {
+        // Below INFO the log does not tell which port it took, so it is told which to take.
+        let fixed = variables.iter().find(|(name, value)| *name == "BIND_ADDR" && !value.ends_with(":0"));
+        let addr = match fixed {
             Some((_, addr)) => wait_for(addr.parse().unwrap()),
             None => addr.recv_timeout(ANSWER_TIME_MAX).expect("it listens"),
         };
@@ -222,6 +223,10 @@ impl TestApp {
 
     pub(crate) fn database(&self) -> PathBuf {
         self.folder.path().join("data/app.db")
+    }
+
+    pub(crate) fn pid(&self) -> Pid {
+        Pid::from_child(&self.child)
     }
 
     pub(crate) fn connect(&self) -> Connection {
@@ -287,7 +292,7 @@ impl TestApp {
     }
 
     pub(crate) fn signal(&self, signal: Signal) {
-        kill_process(Pid::from_child(&self.child), signal).unwrap();
+        kill_process(self.pid(), signal).unwrap();
     }
 
     /// Waits for the process to end, and returns the log lines that nobody has taken.
@@ -307,7 +312,7 @@ impl TestApp {
 }
 
 /// Waits until somebody listens there: for when the log does not tell.
-fn wait_for(addr: SocketAddr) -> SocketAddr {
+pub(crate) fn wait_for(addr: SocketAddr) -> SocketAddr {
     let deadline = Instant::now() + ANSWER_TIME_MAX;
     while TcpStream::connect(addr).is_err() {
         assert!(Instant::now() < deadline, "nobody listens on {addr}");

@@ -2,10 +2,11 @@
 
 use std::io::Write;
 use std::net::Shutdown;
-use std::sync::Barrier;
+use std::sync::{Arc, Barrier};
 use std::thread;
 
 use rusqlite::Connection as Database;
+use rustix::process::{Resource, Rlimit, prlimit};
 use serde_json::{Value, json};
 
 use crate::test_app::{EXAMPLE, EXAMPLE_SIGNATURE, TestApp, payload, request, sign, webhook};
@@ -369,11 +370,67 @@ fn a_full_queue_is_503_and_nothing_is_lost_by_trying_again() {
         assert!(answer.headers["retry-after"].parse::<u32>().unwrap() > 0);
     }
     assert!(accepted < 90);
+    let line = app.log_line(|line| line["status"] == 503);
+    let why = line["error"].as_str().unwrap();
+    assert!(why.contains("the queue is full") || why.contains("too many request bodies"), "{why}");
     assert_eq!(app.total(), accepted as u64);
     for body in &bodies {
         assert_eq!(app.receive(body).status, 200);
     }
     assert_eq!(app.total(), 90);
+}
+
+/// Goal: what is being received can't fill the memory, whoever sends it. Method: more unsigned bodies than
+/// there is room for, each but for its last byte.
+#[test]
+fn bodies_that_never_end_are_refused_when_they_fill_their_memory() {
+    let app = TestApp::start();
+    let body = vec![b'x'; MEBIBYTE];
+    let bytes = request("POST", "/webhook", &[], &body);
+    let mut connections: Vec<_> = (0..80).map(|_| app.connect()).collect();
+    for connection in &mut connections {
+        connection.send(&bytes[..bytes.len() - 1]);
+    }
+    let line = app.log_line(|line| line["status"] == 503);
+    assert_eq!(
+        (&line["result"], &line["error"]),
+        (&json!("unavailable"), &json!("too many request bodies at once"))
+    );
+    drop(connections);
+    for _ in 0..80 {
+        app.log_line(|line| line["path"] == "/webhook" || line["status"] == 503);
+        if app.receive(EXAMPLE).status == 200 {
+            return;
+        }
+    }
+    panic!("it did not recover");
+}
+
+/// Method: a limit to the size of files, which is lifted again; to SQLite a write fails, as on a full disk.
+#[test]
+fn when_the_disk_is_full_the_answer_is_503_and_then_200_without_a_restart() {
+    let limit = "trap '' XFSZ; ulimit -S -f 800; exec \"$0\"";
+    let app = TestApp::under(&["sh", "-c", limit], Arc::new(tempfile::tempdir().unwrap()));
+    let send = |n: usize| {
+        let padding = "x".repeat(50_000);
+        let answer = app.receive_with(&json!({"message_id": n.to_string(), "padding": padding}));
+        assert!(answer.status == 200 || answer.headers.contains_key("retry-after"), "{answer:?}");
+        answer.status
+    };
+    let stored = (0..).take_while(|n| send(*n) == 200).count();
+    assert!(stored > 0);
+    // What readiness tries is smaller than a message, and fits a few times where that does not.
+    let turns_red = |_| send(stored) == 503 && app.get("/health/ready").status == 503;
+    assert!((0..100).any(turns_red));
+    assert_eq!(app.get("/health/live").status, 200);
+    assert_eq!(send(stored), 503);
+    assert_eq!(app.total(), stored as u64);
+
+    let unlimited = Rlimit { current: None, maximum: None };
+    prlimit(Some(app.pid()), Resource::Fsize, unlimited).unwrap();
+    assert_eq!(app.get("/health/ready").status, 200, "asking is enough for it to try");
+    assert_eq!(send(stored), 200);
+    assert_eq!(app.total(), stored as u64 + 1);
 }
 
 #[test]
