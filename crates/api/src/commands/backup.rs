@@ -7,7 +7,7 @@ use adapters::signature::sha256;
 use adapters::sqlite;
 
 use super::Error;
-use crate::config::{ConfigError, DatabaseArgs};
+use crate::config::DatabaseArgs;
 
 /// Copy the database to a new file, also while a server writes to it.
 ///
@@ -25,9 +25,7 @@ pub struct Args {
 /// # Errors
 /// The database can't be read or is damaged, or the backup can't be written or is there already.
 pub fn run(args: &Args) -> Result<(), Error> {
-    let mut mistakes = ConfigError::default();
-    let path = mistakes.database_path(&args.database);
-    let path = mistakes.unless_mistaken(path)?;
+    let path = super::database_path(&args.database)?;
     let bar = super::pages_bar();
     let done =
         sqlite::backup(&path, &args.dest, sha256, &mut |done, total| super::show_pages(&bar, done, total));

@@ -6,7 +6,7 @@ use adapters::signature::sha256;
 use adapters::sqlite;
 
 use super::Error;
-use crate::config::{ConfigError, DatabaseArgs};
+use crate::config::DatabaseArgs;
 
 /// Check the database: exit code 0 if all is well, else 1.
 ///
@@ -22,9 +22,7 @@ pub struct Args {
 /// # Errors
 /// The database can't be read, or something is wrong with it.
 pub fn run(args: &Args) -> Result<(), Error> {
-    let mut mistakes = ConfigError::default();
-    let path = mistakes.database_path(&args.database);
-    let path = mistakes.unless_mistaken(path)?;
+    let path = super::database_path(&args.database)?;
     let report = sqlite::check(&path, sha256)?;
     writeln!(std::io::stdout(), "{report}").map_err(Error::io("write the result"))?;
     if report.is_ok() {

@@ -5,7 +5,7 @@ use std::io::Write;
 use adapters::sqlite;
 
 use super::Error;
-use crate::config::{ConfigError, DatabaseArgs};
+use crate::config::DatabaseArgs;
 
 /// Make the database or bring its schema up to date, and end.
 ///
@@ -19,9 +19,7 @@ pub struct Args {
 /// # Errors
 /// The database can't be opened, or was made by a newer version.
 pub fn run(args: &Args) -> Result<(), Error> {
-    let mut mistakes = ConfigError::default();
-    let path = mistakes.database_path(&args.database);
-    let path = mistakes.unless_mistaken(path)?;
+    let path = super::database_path(&args.database)?;
     sqlite::migrate(&path)?;
     let (path, version) = (path.display(), sqlite::SCHEMA_VERSION);
     writeln!(std::io::stdout(), "{path} has schema version {version}").map_err(Error::io("write the result"))

@@ -10,13 +10,14 @@ pub mod serve;
 pub mod sign;
 
 use std::io;
+use std::path::PathBuf;
 
 use adapters::signature::{EmptySecret, XSignature};
 use adapters::sqlite::{BackupError, CheckError, OpenError, RestoreError};
 use indicatif::{ProgressBar, ProgressStyle};
 use secrecy::ExposeSecret;
 
-use crate::config::{ConfigError, SecretArgs};
+use crate::config::{ConfigError, DatabaseArgs, SecretArgs};
 use crate::tls::TlsError;
 
 /// Why a command ends with another code than 0.
@@ -69,6 +70,13 @@ impl Error {
         let what = what.into();
         move |source| Self::Io { what, source }
     }
+}
+
+/// The database of a command that has no other setting.
+fn database_path(args: &DatabaseArgs) -> Result<PathBuf, Error> {
+    let mut mistakes = ConfigError::default();
+    let path = mistakes.database_path(args);
+    Ok(mistakes.unless_mistaken(path)?)
 }
 
 /// The signer of a command that can do nothing without one.

@@ -7,7 +7,7 @@ use adapters::signature::sha256;
 use adapters::sqlite;
 
 use super::Error;
-use crate::config::{ConfigError, DatabaseArgs};
+use crate::config::DatabaseArgs;
 
 /// Put a backup in the place of a database that is not there or holds no messages.
 ///
@@ -24,9 +24,7 @@ pub struct Args {
 /// # Errors
 /// The backup is damaged or of a newer version, or the database holds messages or is in use.
 pub fn run(args: &Args) -> Result<(), Error> {
-    let mut mistakes = ConfigError::default();
-    let path = mistakes.database_path(&args.database);
-    let path = mistakes.unless_mistaken(path)?;
+    let path = super::database_path(&args.database)?;
     let bar = super::pages_bar();
     let done =
         sqlite::restore(&args.src, &path, sha256, &mut |done, total| super::show_pages(&bar, done, total));

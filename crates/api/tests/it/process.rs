@@ -78,6 +78,14 @@ fn every_mistake_in_the_configuration_is_named_and_nothing_is_created() {
 }
 
 #[test]
+fn the_password_of_a_url_is_not_told() {
+    let folder = tempfile::tempdir().unwrap();
+    let output = run(folder.path(), &[], &[("DATABASE_URL", "postgres://hk:hun@ter2@db:5432/inbox")]);
+    let stderr = String::from_utf8(output.stderr).unwrap();
+    assert!(stderr.contains("postgres://[redacted]@db:5432/inbox") && !stderr.contains("ter2"), "{stderr}");
+}
+
+#[test]
 fn all_mistakes_are_told_together() {
     let folder = tempfile::tempdir().unwrap();
     let output = run(folder.path(), &[], &[("LOG_LEVEL", "x"), ("BIND_ADDR", "x"), ("DATABASE_URL", "x")]);
