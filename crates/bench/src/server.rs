@@ -61,7 +61,7 @@ impl MessageQuery for NoStore {
         Ok(Listing { messages: vec![], total: 0 })
     }
 
-    async fn stats(&self, _: u16) -> Result<Stats, StoreError> {
+    async fn stats(&self) -> Result<Stats, StoreError> {
         Ok(Stats::default())
     }
 

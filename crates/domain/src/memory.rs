@@ -8,7 +8,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use async_trait::async_trait;
 
 use crate::message::{MessageKey, NewMessage, PhoneNumber};
-use crate::query::{Filter, Listing, Message, MessageQuery, Page, Stats};
+use crate::query::{Filter, Listing, Message, MessageQuery, Page, Stats, TOP_SENDERS_MAX};
 use crate::store::{Appended, MessageStore, Seq, StoreError};
 
 /// A store in memory.
@@ -83,7 +83,7 @@ impl MessageQuery for MemoryStore {
         Ok(Listing { messages, total })
     }
 
-    async fn stats(&self, top_senders_max: u16) -> Result<Stats, StoreError> {
+    async fn stats(&self) -> Result<Stats, StoreError> {
         let all = self.in_order();
         let mut per_sender: BTreeMap<PhoneNumber, u64> = BTreeMap::new();
         for message in &all {
@@ -92,7 +92,7 @@ impl MessageQuery for MemoryStore {
         let senders_count = per_sender.len() as u64;
         let mut top_senders: Vec<(PhoneNumber, u64)> = per_sender.into_iter().collect();
         top_senders.sort_by_key(|(_, n)| std::cmp::Reverse(*n));
-        top_senders.truncate(top_senders_max.into());
+        top_senders.truncate(TOP_SENDERS_MAX.into());
         Ok(Stats {
             total_messages: all.len() as u64,
             senders_count,

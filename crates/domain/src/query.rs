@@ -21,8 +21,8 @@ pub trait MessageQuery: Send + Sync {
     /// order, then of arrival; one page of them, and how many match in all.
     async fn list(&self, filter: &Filter, page: Page) -> Result<Listing, StoreError>;
 
-    /// Counts and extremes of all that is stored, with the `top_senders_max` busiest senders.
-    async fn stats(&self, top_senders_max: u16) -> Result<Stats, StoreError>;
+    /// Counts and extremes of all that is stored, with the [`TOP_SENDERS_MAX`] busiest senders.
+    async fn stats(&self) -> Result<Stats, StoreError>;
 
     /// Whether the store answers, under the schema that this program was built for, and could write
     /// the last time that it tried (if it could not, it tries again now).
@@ -34,6 +34,9 @@ pub const PAGE_LIMIT_MAX: u16 = 100;
 
 /// Messages of one page if nothing is said.
 pub const PAGE_LIMIT_DEFAULT: u16 = 50;
+
+/// How many of the busiest senders the statistics name.
+pub const TOP_SENDERS_MAX: u16 = 10;
 
 /// Which messages are wanted; a part that is `None` wants all.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -88,7 +91,7 @@ pub struct Stats {
     pub total_messages: u64,
     /// All distinct senders.
     pub senders_count: u64,
-    /// The busiest senders: by count, most first, then by sender in byte order.
+    /// The [`TOP_SENDERS_MAX`] busiest senders: by count, most first, then by sender in byte order.
     pub top_senders: Vec<(PhoneNumber, u64)>,
     /// `ts` of the first message in order of listing, as sent.
     pub first_message_ts: Option<SentAt>,

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 
 use domain::message::{MessageText, NewMessage};
+use domain::query::TOP_SENDERS_MAX;
 use domain::signature::BodyDigest;
 use domain::store::{Appended, Seq, StoreError, StoreErrorKind};
 use rusqlite::{Connection, OptionalExtension, Transaction, TransactionBehavior, params};
@@ -112,14 +113,38 @@ fn count(tx: &Transaction<'_>, stored_per_sender: &HashMap<&str, i64>) -> rusqli
     )?;
     let mut n_messages = 0;
     let mut n_senders = 0;
+    let mut raised = Vec::with_capacity(stored_per_sender.len());
     for (sender, stored) in stored_per_sender {
         let total: i64 = upsert.query_row(params![sender, stored], |row| row.get(0))?;
         n_messages += stored;
         n_senders += i64::from(total == *stored);
+        raised.push((*sender, total));
     }
+    rank(tx, &raised)?;
     tx.prepare_cached(
         "UPDATE totals SET message_count = message_count + ?1, sender_count = sender_count + ?2",
     )?
     .execute([n_messages, n_senders])?;
+    Ok(())
+}
+
+/// Takes those senders into the ranking whose raised count puts them there. As counts only rise, whoever was
+/// below the last one and was not raised stays below.
+fn rank(tx: &Transaction<'_>, raised: &[(&str, i64)]) -> rusqlite::Result<()> {
+    let last: i64 = tx
+        .prepare_cached("SELECT CASE WHEN count(*) < ?1 THEN 0 ELSE min(message_count) END FROM top_senders")?
+        .query_row([TOP_SENDERS_MAX], |row| row.get(0))?;
+    let mut upsert = tx.prepare_cached(
+        "INSERT INTO top_senders (sender, message_count) VALUES (?1, ?2) \
+         ON CONFLICT (sender) DO UPDATE SET message_count = excluded.message_count",
+    )?;
+    for (sender, total) in raised.iter().filter(|(_, total)| *total >= last) {
+        upsert.execute(params![sender, total])?;
+    }
+    tx.prepare_cached(
+        "DELETE FROM top_senders WHERE sender NOT IN \
+            (SELECT sender FROM top_senders ORDER BY message_count DESC, sender LIMIT ?1)",
+    )?
+    .execute([TOP_SENDERS_MAX])?;
     Ok(())
 }

@@ -5,6 +5,7 @@
 use std::fmt;
 use std::path::{Path, PathBuf};
 
+use domain::query::TOP_SENDERS_MAX;
 use domain::signature::BodyDigest;
 use rusqlite::types::ValueRef;
 use rusqlite::{Connection, ErrorCode, OpenFlags, Transaction};
@@ -81,6 +82,9 @@ pub enum Problem {
         /// What there is.
         rows: u64,
     },
+    /// The busiest senders are others than the counts say.
+    #[error("the ranking of the busiest senders does not agree with their counts")]
+    Ranking,
     /// A body is not the one that was received, or its digest is not.
     #[error("body of message {seq} does not agree with its digest")]
     Body {
@@ -182,7 +186,7 @@ pub(super) fn examine(tx: &Transaction<'_>, digest: Digest) -> rusqlite::Result<
             return Ok(report);
         }
     }
-    for part in [integrity, references, bodies, totals, sender_counts] {
+    for part in [integrity, references, bodies, totals, sender_counts, ranking] {
         if let Err(problem) = or_damage(part(tx, digest, &mut report))? {
             report.problems.push(problem);
         }
@@ -281,6 +285,22 @@ fn sender_counts(tx: &Transaction<'_>, _: Digest, report: &mut Report) -> rusqli
     };
     for problem in statement.query_map([PROBLEMS_OF_A_KIND_MAX], problem)? {
         report.problems.push(problem?);
+    }
+    Ok(())
+}
+
+fn ranking(tx: &Transaction<'_>, _: Digest, report: &mut Report) -> rusqlite::Result<()> {
+    let read = |table: &str| {
+        tx.prepare(&format!(
+            "SELECT sender, message_count FROM {table} ORDER BY message_count DESC, sender LIMIT ?1"
+        ))?
+        .query_map([TOP_SENDERS_MAX + 1], |row| Ok((row.get(0)?, row.get(1)?)))?
+        .collect::<rusqlite::Result<Vec<(String, i64)>>>()
+    };
+    let mut want = read("senders")?;
+    want.truncate(TOP_SENDERS_MAX.into());
+    if read("top_senders")? != want {
+        report.problems.push(Problem::Ranking);
     }
     Ok(())
 }

@@ -136,8 +136,8 @@ impl MessageQuery for SqliteStore {
         self.reader.list(filter.clone(), page).await
     }
 
-    async fn stats(&self, top_senders_max: u16) -> Result<Stats, StoreError> {
-        self.reader.stats(top_senders_max).await
+    async fn stats(&self) -> Result<Stats, StoreError> {
+        self.reader.stats().await
     }
 
     async fn ready(&self) -> Result<(), StoreError> {

@@ -355,6 +355,7 @@ fn damages() -> Vec<(Damage, &'static str)> {
         (sql("DELETE FROM senders WHERE sender = '+2'"), "sender +2 is 0, there are 1"),
         (sql("INSERT INTO senders VALUES ('+3', 1)"), "sender +3 is 1, there are 0"),
         (sql("DELETE FROM messages WHERE seq = 3"), "total of messages is 3, there are 2"),
+        (sql("DELETE FROM top_senders WHERE sender = '+1'"), "the ranking of the busiest senders"),
         (sql("DELETE FROM sources"), "row 1 of messages refers to a row of sources that is not there"),
         (
             sql(
@@ -415,7 +416,7 @@ async fn a_check_tells_every_problem_and_at_most_ten_of_a_kind() {
     drop(db);
     let report = check(&path, sha256).unwrap();
     assert_eq!((report.messages, report.senders), (12, 12));
-    assert_eq!(report.problems.len(), 10 + 10 + 2, "{report}");
-    assert_eq!(report.to_string().lines().count(), 1 + 22);
+    assert_eq!(report.problems.len(), 10 + 10 + 3, "{report}");
+    assert_eq!(report.to_string().lines().count(), 1 + 23);
     assert!(check(&folder.path().join("nowhere.db"), sha256).is_err());
 }

@@ -14,9 +14,6 @@ use serde::Serialize;
 use crate::app::App;
 use crate::error::{ApiError, InvalidField};
 
-/// How many of the busiest senders the statistics name.
-const TOP_SENDERS_MAX: u16 = 10;
-
 pub(super) async fn list(request: HttpRequest, app: Data<App>) -> Result<HttpResponse, ApiError> {
     let (filter, page) = parse_query(request.query_string()).map_err(ApiError::InvalidQuery)?;
     let listing = app.query.list(&filter, page).await?;
@@ -24,7 +21,7 @@ pub(super) async fn list(request: HttpRequest, app: Data<App>) -> Result<HttpRes
 }
 
 pub(super) async fn stats(app: Data<App>) -> Result<Json<StatsBody>, ApiError> {
-    let stats = app.query.stats(TOP_SENDERS_MAX).await?;
+    let stats = app.query.stats().await?;
     Ok(Json(StatsBody::new(stats)))
 }
 
