@@ -8,6 +8,7 @@ pub mod config;
 pub mod door;
 pub mod error;
 mod routes;
+mod signals;
 pub mod telemetry;
 pub mod tls;
 

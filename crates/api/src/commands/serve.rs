@@ -1,10 +1,9 @@
 //! `hookkeeper serve`: receives until it is told to stop.
 
-use std::io::{self, Write};
+use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
 
 use actix_web::dev::Server;
 use actix_web::web::Data;
@@ -18,7 +17,6 @@ use ipnet::IpNet;
 use sd_notify::NotifyState;
 use secrecy::ExposeSecret;
 use slog::Logger;
-use tokio::signal::unix::{self, SignalKind};
 
 use super::Error;
 use crate::app::{self, App, Traffic};
@@ -27,12 +25,10 @@ use crate::config::{
     TlsArgs, TlsFiles, TokenArgs,
 };
 use crate::door::Door;
+use crate::signals::{self, Signal, Signals};
 use crate::telemetry::log;
 use crate::telemetry::metrics::Metrics;
 use crate::tls::Tls;
-
-/// From a signal to the end of the process, whatever is stuck: within the ten seconds of the contract.
-const STOP_TIME_MAX: Duration = Duration::from_millis(9_500);
 
 /// Serve: receive webhooks, answer queries (also the default).
 ///
@@ -170,7 +166,7 @@ async fn serve(config: Config, log: &Logger, metrics: Metrics) -> Result<(), Err
             Signal::Reload => reload(tls.as_ref(), log),
         }
     };
-    end_in_time();
+    signals::end_in_time();
     slog::info!(log, "stopping"; "signal" => stop_signal);
     let _ = sd_notify::notify(&[NotifyState::Stopping]);
     futures_util::future::join_all(handles.iter().map(|handle| handle.stop(true))).await;
@@ -179,21 +175,6 @@ async fn serve(config: Config, log: &Logger, metrics: Metrics) -> Result<(), Err
     store.close().await;
     slog::info!(log, "stopped");
     Ok(())
-}
-
-/// Ends the process if it has not ended by itself in time, whatever is stuck: a disk, another process's lock,
-/// a log that nobody reads.
-fn end_in_time() {
-    std::thread::spawn(|| {
-        std::thread::sleep(STOP_TIME_MAX);
-        let secs = STOP_TIME_MAX.as_secs_f32();
-        // There may be nobody to read it.
-        let _ = writeln!(
-            io::stderr(),
-            "hookkeeper: did not stop within {secs} s; what was answered 200 is on disk"
-        );
-        std::process::exit(1);
-    });
 }
 
 fn bind(addr: SocketAddr) -> Result<(TcpListener, SocketAddr), Error> {
@@ -217,35 +198,6 @@ fn reload(tls: Option<&Tls>, log: &Logger) {
         None => slog::info!(log, "nothing to reload"),
         Some(Ok(())) => slog::info!(log, "reloaded TLS_CERT and TLS_KEY"),
         Some(Err(error)) => slog::error!(log, "kept TLS_CERT and TLS_KEY as they were"; "error" => %error),
-    }
-}
-
-struct Signals {
-    terminate: unix::Signal,
-    interrupt: unix::Signal,
-    hangup: unix::Signal,
-}
-
-enum Signal {
-    Stop(&'static str),
-    Reload,
-}
-
-impl Signals {
-    fn new() -> io::Result<Self> {
-        Ok(Self {
-            terminate: unix::signal(SignalKind::terminate())?,
-            interrupt: unix::signal(SignalKind::interrupt())?,
-            hangup: unix::signal(SignalKind::hangup())?,
-        })
-    }
-
-    async fn next(&mut self) -> Signal {
-        tokio::select! {
-            _ = self.terminate.recv() => Signal::Stop("SIGTERM"),
-            _ = self.interrupt.recv() => Signal::Stop("SIGINT"),
-            _ = self.hangup.recv() => Signal::Reload,
-        }
     }
 }
 

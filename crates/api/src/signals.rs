@@ -1,0 +1,57 @@
+//! What the operating system tells the process, and the promise that it ends in time.
+
+use std::io::{self, Write};
+use std::time::Duration;
+
+use tokio::signal::unix::{self, SignalKind};
+
+/// From a signal to the end of the process, whatever is stuck: within the ten seconds of the contract.
+const STOP_TIME_MAX: Duration = Duration::from_millis(9_500);
+
+/// The signals that a service minds.
+pub(crate) struct Signals {
+    terminate: unix::Signal,
+    interrupt: unix::Signal,
+    hangup: unix::Signal,
+}
+
+/// What one of them asks for.
+pub(crate) enum Signal {
+    /// To end, by the signal of this name.
+    Stop(&'static str),
+    /// To read anew what can be read anew.
+    Reload,
+}
+
+impl Signals {
+    pub(crate) fn new() -> io::Result<Self> {
+        Ok(Self {
+            terminate: unix::signal(SignalKind::terminate())?,
+            interrupt: unix::signal(SignalKind::interrupt())?,
+            hangup: unix::signal(SignalKind::hangup())?,
+        })
+    }
+
+    pub(crate) async fn next(&mut self) -> Signal {
+        tokio::select! {
+            _ = self.terminate.recv() => Signal::Stop("SIGTERM"),
+            _ = self.interrupt.recv() => Signal::Stop("SIGINT"),
+            _ = self.hangup.recv() => Signal::Reload,
+        }
+    }
+}
+
+/// Ends the process if it has not ended by itself in time, whatever is stuck: a disk, another process's lock,
+/// a log that nobody reads.
+pub(crate) fn end_in_time() {
+    std::thread::spawn(|| {
+        std::thread::sleep(STOP_TIME_MAX);
+        let secs = STOP_TIME_MAX.as_secs_f32();
+        // There may be nobody to read it.
+        let _ = writeln!(
+            io::stderr(),
+            "hookkeeper: did not stop within {secs} s; what was answered 200 is on disk"
+        );
+        std::process::exit(1);
+    });
+}
