@@ -16,6 +16,9 @@ pub const FIELD_ERRORS_MAX: usize = 32;
 /// The fields that are known by name.
 pub const FIELDS: [&str; 5] = ["message_id", "from", "to", "ts", "text"];
 
+/// What may stand in front of a JSON value (RFC 8259, section 2).
+const JSON_WHITE_SPACE: [char; 4] = [' ', '\t', '\n', '\r'];
+
 /// Longest unknown key that is repeated back, in bytes.
 const KEY_BYTES_SHOWN_MAX: usize = 64;
 
@@ -136,13 +139,13 @@ impl<'a> Fields<'a> {
     fn read(body: &'a [u8]) -> Result<Self, Problem> {
         let text = std::str::from_utf8(body)
             .map_err(|e| Problem::NotJson(format!("not UTF-8 at byte {}", e.valid_up_to())))?;
-        let mut json = serde_json::Deserializer::from_str(text);
-        let value = <&RawValue>::deserialize(&mut json).map_err(|e| not_json(&e))?;
-        json.end().map_err(|e| not_json(&e))?;
-        if !value.get().starts_with('{') {
-            return Err(Problem::NotAnObject);
+        if text.trim_start_matches(JSON_WHITE_SPACE).starts_with('{') {
+            return serde_json::from_str(text).map_err(|e| not_json(&e));
         }
-        serde_json::from_str(value.get()).map_err(|e| not_json(&e))
+        match serde_json::from_str::<&RawValue>(text) {
+            Ok(_) => Err(Problem::NotAnObject),
+            Err(e) => Err(not_json(&e)),
+        }
     }
 }
 

@@ -216,7 +216,6 @@ fn stats(tx: &Transaction<'_>) -> rusqlite::Result<Stats> {
 }
 
 fn message(row: &Row<'_>) -> rusqlite::Result<Message> {
-    let text: Option<String> = row.get(6)?;
     Ok(Message {
         seq: Seq(row.get(0)?),
         key: MessageKey {
@@ -226,9 +225,9 @@ fn message(row: &Row<'_>) -> rusqlite::Result<Message> {
         sender: parsed(row, 3, PhoneNumber::parse)?,
         recipient: parsed(row, 4, PhoneNumber::parse)?,
         sent_at: parsed(row, 5, SentAt::parse)?,
-        text: match text {
-            None => None,
-            Some(_) => Some(parsed(row, 6, MessageText::parse)?),
+        text: match row.get_ref(6)? {
+            ValueRef::Null => None,
+            _ => Some(parsed(row, 6, MessageText::parse)?),
         },
     })
 }
