@@ -26,10 +26,6 @@ pub struct Args {
 /// The database can't be read or is damaged, or the backup can't be written or is there already.
 pub fn run(args: &Args) -> Result<(), Error> {
     let path = super::database_path(&args.database)?;
-    let bar = super::pages_bar();
-    let done =
-        sqlite::backup(&path, &args.dest, sha256, &mut |done, total| super::show_pages(&bar, done, total));
-    bar.finish_and_clear();
-    let report = done?;
+    let report = super::showing_pages(|progress| sqlite::backup(&path, &args.dest, sha256, progress))?;
     writeln!(std::io::stdout(), "{}: {report}", args.dest.display()).map_err(Error::io("write the result"))
 }

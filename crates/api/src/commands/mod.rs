@@ -87,15 +87,14 @@ fn signer(args: &SecretArgs) -> Result<XSignature, Error> {
     Ok(XSignature::new(secret.expose_secret())?)
 }
 
-/// Pages copied, shown where standard error is a terminal.
-fn pages_bar() -> ProgressBar {
-    ProgressBar::no_length().with_style(
-        ProgressStyle::with_template("{bar:40} {pos}/{len} pages, {eta} left")
-            .expect("the template is valid"),
-    )
-}
-
-fn show_pages(bar: &ProgressBar, done: u64, total: u64) {
-    bar.set_length(total);
-    bar.set_position(done);
+/// Runs a copy, with its progress in pages shown where standard error is a terminal.
+fn showing_pages<T>(copy: impl FnOnce(&mut dyn FnMut(u64, u64)) -> T) -> T {
+    let style = ProgressStyle::with_template("{bar:40} {pos}/{len} pages, {eta} left");
+    let bar = ProgressBar::no_length().with_style(style.expect("the template is valid"));
+    let copied = copy(&mut |done, total| {
+        bar.set_length(total);
+        bar.set_position(done);
+    });
+    bar.finish_and_clear();
+    copied
 }

@@ -25,10 +25,6 @@ pub struct Args {
 /// The backup is damaged or of a newer version, or the database holds messages or is in use.
 pub fn run(args: &Args) -> Result<(), Error> {
     let path = super::database_path(&args.database)?;
-    let bar = super::pages_bar();
-    let done =
-        sqlite::restore(&args.src, &path, sha256, &mut |done, total| super::show_pages(&bar, done, total));
-    bar.finish_and_clear();
-    let report = done?;
+    let report = super::showing_pages(|progress| sqlite::restore(&args.src, &path, sha256, progress))?;
     writeln!(std::io::stdout(), "{}: {report}", path.display()).map_err(Error::io("write the result"))
 }
