@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicI64, Ordering};
 
 use actix_web::web::Data;
 use adapters::clock::SystemClock;
-use adapters::signature::XSignature;
+use adapters::signature::{XSignature, sha256};
 use adapters::sqlite::{BATCH_MESSAGES_MAX, SqliteOptions, SqliteStore};
 use api::app::{self, App, Traffic};
 use api::door::Door;
@@ -57,8 +57,8 @@ impl MessageStore for NoStore {
 
 #[async_trait]
 impl MessageQuery for NoStore {
-    async fn list(&self, _: &Filter, _: Page) -> Result<Listing, StoreError> {
-        Ok(Listing { messages: vec![], total: 0 })
+    async fn list(&self, _: &Filter, _: &Page) -> Result<Listing, StoreError> {
+        Ok(Listing { messages: vec![], total: 0, next: None })
     }
 
     async fn stats(&self) -> Result<Stats, StoreError> {
@@ -84,6 +84,7 @@ pub(crate) fn run(args: &Args) -> Result<(), Box<dyn Error>> {
                 let metrics = metrics.clone();
                 let store = Arc::new(SqliteStore::open(SqliteOptions {
                     path: args.database.clone(),
+                    digest: sha256,
                     batch_messages_max: if kind == StoreKind::Single { 1 } else { BATCH_MESSAGES_MAX },
                     on_commit: Box::new(move |report| metrics.committed(report)),
                 })?);

@@ -9,7 +9,7 @@ use bytes::Bytes;
 use futures_util::future::join_all;
 
 use crate::message::{Content, MessageId, MessageText, NewMessage, PhoneNumber, SentAt};
-use crate::query::{Filter, Listing, MessageQuery, Page, Stats, TextQuery};
+use crate::query::{Filter, Listing, Message, MessageQuery, Page, Stats, TextQuery};
 use crate::signature::{BodyDigest, Verified};
 use crate::source::SourceName;
 use crate::store::{Appended, MessageStore, Seq};
@@ -44,6 +44,7 @@ promises![
     filters_are_anded,
     text_is_found_without_regard_to_case_and_without_wildcards,
     a_page_is_a_stretch_of_the_order_and_total_is_of_all,
+    pages_after_a_place_are_the_listing_whatever_comes_in_between,
     stats_count_all_and_rank_the_senders,
     a_store_that_works_is_ready,
 ];
@@ -122,15 +123,13 @@ impl Sample {
     }
 }
 
-const ALL: Page = Page { limit: 100, offset: 0 };
-
 async fn append(store: &dyn Store, samples: &[Sample]) -> Vec<Appended> {
     let messages = samples.iter().map(Sample::message).collect();
     store.append(messages).await.expect("append")
 }
 
 async fn list(store: &dyn Store, filter: &Filter) -> Listing {
-    store.list(filter, ALL).await.expect("list")
+    store.list(filter, &Page::at(100, 0)).await.expect("list")
 }
 
 async fn ids(store: &dyn Store, filter: &Filter) -> Vec<String> {
@@ -155,7 +154,7 @@ fn since_filter(ts: &str) -> Filter {
 }
 
 async fn an_empty_store_answers_with_nothing(store: &dyn Store) {
-    assert_eq!(list(store, &Filter::default()).await, Listing { messages: vec![], total: 0 });
+    assert_eq!(list(store, &Filter::default()).await, Listing { messages: vec![], total: 0, next: None });
     assert_eq!(store.stats().await.expect("stats"), Stats::default());
     assert!(append(store, &[]).await.is_empty());
 }
@@ -164,7 +163,7 @@ async fn the_first_message_of_a_key_is_stored_and_the_second_is_not(store: &dyn 
     let first = Sample::id("m1");
     let second = Sample::id("m1").from("+1").text(Some("another")).ts("2020-01-01T00:00:00Z");
     let seq = stored(append(store, std::slice::from_ref(&first)).await[0]);
-    let digest = first.message().verified.body_digest;
+    let digest = Some(first.message().verified.body_digest);
     assert_eq!(append(store, &[second]).await, [Appended::Existing { seq, digest }]);
     let listing = list(store, &Filter::default()).await;
     assert_eq!(listing.total, 1);
@@ -195,7 +194,7 @@ async fn of_racing_appends_exactly_one_stores(store: &dyn Store) {
 async fn a_key_twice_in_one_delivery_is_stored_once(store: &dyn Store) {
     let appended = append(store, &[Sample::id("m1"), Sample::id("m1").text(Some("again"))]).await;
     let seq = stored(appended[0]);
-    let digest = Sample::id("m1").message().verified.body_digest;
+    let digest = Some(Sample::id("m1").message().verified.body_digest);
     assert_eq!(appended[1], Appended::Existing { seq, digest });
     assert_eq!(ids(store, &Filter::default()).await, ["m1"]);
     assert_eq!(store.stats().await.expect("stats").total_messages, 1);
@@ -359,7 +358,7 @@ async fn a_page_is_a_stretch_of_the_order_and_total_is_of_all(store: &dyn Store)
         append(store, &[Sample::id(&format!("m{n:02}"))]).await;
     }
     for (limit, offset) in [(10, 0), (10, 10), (10, 20), (1, 24), (1, 25), (100, 0), (5, u64::MAX)] {
-        let listing = store.list(&Filter::default(), Page { limit, offset }).await.expect("list");
+        let listing = store.list(&Filter::default(), &Page::at(limit, offset)).await.expect("list");
         let got: Vec<&str> = listing.messages.iter().map(|m| m.key.message_id.as_str()).collect();
         let want: Vec<String> = (0..25_u64)
             .filter(|n| *n >= offset && n - offset < u64::from(limit))
@@ -368,6 +367,42 @@ async fn a_page_is_a_stretch_of_the_order_and_total_is_of_all(store: &dyn Store)
         assert_eq!(got, want, "limit {limit} offset {offset}");
         assert_eq!(listing.total, 25);
     }
+}
+
+/// Goal: who walks from page to page sees every message that was there, once. Method: between two pages
+/// messages come in before, at and after the place.
+async fn pages_after_a_place_are_the_listing_whatever_comes_in_between(store: &dyn Store) {
+    for n in 10..35 {
+        let sample = Sample::id(&format!("m{n}")).from(if n % 5 == 0 { "+5" } else { "+1" });
+        append(store, &[sample.text(Some(if n % 3 == 0 { "third" } else { "other" }))]).await;
+    }
+    let sender = Filter { sender: Some("+5".to_owned()), ..Filter::default() };
+    for (filter, every) in [(Filter::default(), 1), (sender, 5), (text_filter("third"), 3)] {
+        let want: Vec<String> = (10..35).filter(|n| n % every == 0).map(|n| format!("m{n}")).collect();
+        let mut seen = Vec::new();
+        let mut page = Page::at(4, 0);
+        loop {
+            let listing = store.list(&filter, &page).await.expect("list");
+            assert_eq!(listing.total, want.len() as u64);
+            seen.extend(listing.messages.iter().map(|m| m.key.message_id.as_str().to_owned()));
+            let Some(place) = listing.next else { break };
+            assert_eq!(listing.messages.len(), 4);
+            assert_eq!(listing.messages.last().map(Message::place), Some(place.clone()));
+            page = Page::after(4, place);
+        }
+        assert_eq!(seen, want);
+    }
+    let first = store.list(&Filter::default(), &Page::at(10, 0)).await.expect("list");
+    let place = first.next.expect("there are more");
+    for (id, ts) in [("a", "2020-01-01T00:00:00Z"), ("m195", "2025-01-15T10:00:00Z"), ("z", "2030-01-01T00:00:00Z")] {
+        append(store, &[Sample::id(id).ts(ts)]).await;
+    }
+    let rest = store.list(&Filter::default(), &Page::after(100, place)).await.expect("list");
+    let seen: Vec<&str> = rest.messages.iter().map(|m| m.key.message_id.as_str()).collect();
+    let want: Vec<String> = (20..35).map(|n| format!("m{n}")).collect();
+    assert_eq!(seen[0], "m195", "it came in after the place");
+    assert_eq!(seen[1..16], want);
+    assert_eq!(seen[16..], ["z"]);
 }
 
 async fn stats_count_all_and_rank_the_senders(store: &dyn Store) {

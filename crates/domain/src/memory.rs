@@ -8,7 +8,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use async_trait::async_trait;
 
 use crate::message::{MessageKey, NewMessage, PhoneNumber};
-use crate::query::{Filter, Listing, Message, MessageQuery, Page, Stats, TOP_SENDERS_MAX};
+use crate::query::{Filter, Listing, Message, MessageQuery, Page, Start, Stats, TOP_SENDERS_MAX};
 use crate::store::{Appended, MessageStore, Seq, StoreError};
 
 /// A store in memory.
@@ -25,10 +25,7 @@ impl MemoryStore {
     /// All messages in the order of listing.
     fn in_order(&self) -> Vec<Message> {
         let mut all: Vec<Message> = self.lock().values().map(|(seq, new)| as_listed(*seq, new)).collect();
-        all.sort_by(|a, b| {
-            let order = |m: &Message| (m.sent_at.time().clone(), m.key.message_id.clone(), m.seq);
-            order(a).cmp(&order(b))
-        });
+        all.sort_by_key(Message::place);
         all
     }
 }
@@ -62,7 +59,7 @@ impl MessageStore for MemoryStore {
             let seq = Seq(i64::try_from(stored.len()).expect("memory holds fewer than 2^63 messages") + 1);
             let key = new.key();
             appended.push(match stored.get(&key) {
-                Some((seq, first)) => Appended::Existing { seq: *seq, digest: first.verified.body_digest },
+                Some((seq, first)) => Appended::Existing { seq: *seq, digest: Some(first.verified.body_digest) },
                 None => {
                     stored.insert(key, (seq, new));
                     Appended::Stored(seq)
@@ -75,12 +72,17 @@ impl MessageStore for MemoryStore {
 
 #[async_trait]
 impl MessageQuery for MemoryStore {
-    async fn list(&self, filter: &Filter, page: Page) -> Result<Listing, StoreError> {
+    async fn list(&self, filter: &Filter, page: &Page) -> Result<Listing, StoreError> {
         let matching: Vec<Message> = self.in_order().into_iter().filter(|m| matches(filter, m)).collect();
         let total = matching.len() as u64;
-        let offset = usize::try_from(page.offset).unwrap_or(usize::MAX);
-        let messages = matching.into_iter().skip(offset).take(page.limit.into()).collect();
-        Ok(Listing { messages, total })
+        let before = match &page.start {
+            Start::Offset(offset) => usize::try_from(*offset).unwrap_or(usize::MAX),
+            Start::After(place) => matching.iter().filter(|m| m.place() <= *place).count(),
+        };
+        let mut left = matching.into_iter().skip(before).peekable();
+        let messages: Vec<Message> = left.by_ref().take(page.limit.into()).collect();
+        let next = left.peek().and_then(|_| messages.last()).map(Message::place);
+        Ok(Listing { messages, total, next })
     }
 
     async fn stats(&self) -> Result<Stats, StoreError> {

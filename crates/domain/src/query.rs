@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use async_trait::async_trait;
 use icu_casemap::CaseMapper;
 
-use crate::message::{MessageKey, MessageText, PhoneNumber, SentAt};
+use crate::message::{MessageId, MessageKey, MessageText, PhoneNumber, SentAt};
 use crate::store::{Seq, StoreError};
 use crate::time::ExactTime;
 
@@ -19,7 +19,7 @@ use crate::time::ExactTime;
 pub trait MessageQuery: Send + Sync {
     /// The messages that match every part of `filter`, in order of time, then of message id in byte
     /// order, then of arrival; one page of them, and how many match in all.
-    async fn list(&self, filter: &Filter, page: Page) -> Result<Listing, StoreError>;
+    async fn list(&self, filter: &Filter, page: &Page) -> Result<Listing, StoreError>;
 
     /// Counts and extremes of all that is stored, with the [`TOP_SENDERS_MAX`] busiest senders.
     async fn stats(&self) -> Result<Stats, StoreError>;
@@ -50,12 +50,47 @@ pub struct Filter {
 }
 
 /// A stretch of a listing.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Page {
     /// How many messages at most, 1 to [`PAGE_LIMIT_MAX`].
     pub limit: u16,
-    /// How many to leave out before the first.
-    pub offset: u64,
+    /// Where it begins.
+    pub start: Start,
+}
+
+/// Where a page begins.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Start {
+    /// After so many messages that match.
+    Offset(u64),
+    /// After the messages up to this place: whatever comes in between two pages, none is seen twice,
+    /// and none that was there is left out.
+    After(Place),
+}
+
+impl Page {
+    /// The page of `limit` messages after the first `offset`.
+    #[must_use]
+    pub fn at(limit: u16, offset: u64) -> Self {
+        Self { limit, start: Start::Offset(offset) }
+    }
+
+    /// The page of `limit` messages after `place`.
+    #[must_use]
+    pub fn after(limit: u16, place: Place) -> Self {
+        Self { limit, start: Start::After(place) }
+    }
+}
+
+/// A place in the order of listing: time, then message id in byte order, then arrival.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Place {
+    /// When the message at this place was sent.
+    pub sent_at: ExactTime,
+    /// Its id.
+    pub message_id: MessageId,
+    /// Its place in the order of arrival.
+    pub seq: Seq,
 }
 
 /// A stored message as it is listed.
@@ -75,6 +110,18 @@ pub struct Message {
     pub text: Option<MessageText>,
 }
 
+impl Message {
+    /// Where it stands in a listing.
+    #[must_use]
+    pub fn place(&self) -> Place {
+        Place {
+            sent_at: self.sent_at.time().clone(),
+            message_id: self.key.message_id.clone(),
+            seq: self.seq,
+        }
+    }
+}
+
 /// One page, and how many messages match in all.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Listing {
@@ -82,6 +129,8 @@ pub struct Listing {
     pub messages: Vec<Message>,
     /// How many match, whatever the page.
     pub total: u64,
+    /// The place of the page's last message, if more that match come after it.
+    pub next: Option<Place>,
 }
 
 /// What is stored, in numbers.

@@ -40,8 +40,9 @@ pub enum Appended {
     Existing {
         /// The first message's place.
         seq: Seq,
-        /// The first message's body, to tell a repeat from a conflict.
-        digest: BodyDigest,
+        /// The first message's body, to tell a repeat from a conflict; `None` if the message was kept no
+        /// longer, and only its key is.
+        digest: Option<BodyDigest>,
     },
 }
 

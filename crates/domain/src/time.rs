@@ -76,6 +76,17 @@ impl ExactTime {
         parse_local(local, offset_secs(zone)?)
     }
 
+    /// The instant `finer` past `at`, as [`at`](Self::at) and [`finer`](Self::finer) tell it.
+    ///
+    /// # Errors
+    /// [`TimeError::Format`] if `finer` is not decimal digits, the last of them no zero.
+    pub fn from_parts(at: Timestamp, finer: String) -> Result<Self, TimeError> {
+        if finer.ends_with('0') || !finer.bytes().all(|c| c.is_ascii_digit()) {
+            return Err(TimeError::Format);
+        }
+        Ok(Self { at, finer })
+    }
+
     /// The instant, cut to whole microseconds.
     #[must_use]
     pub fn at(&self) -> Timestamp {

@@ -1,38 +1,22 @@
-//! One transaction: the rows of a batch and the counts that go with them.
+//! The rows of a batch, and the counts that go with them.
 
 use std::collections::HashMap;
 
 use domain::message::{MessageText, NewMessage};
 use domain::query::TOP_SENDERS_MAX;
 use domain::signature::BodyDigest;
-use domain::store::{Appended, Seq, StoreError, StoreErrorKind};
-use rusqlite::{Connection, OptionalExtension, Transaction, TransactionBehavior, params};
+use domain::store::{Appended, Seq};
+use rusqlite::{OptionalExtension, Transaction, params};
 
-use super::error::{failure, store_error};
+use super::inbox::Memory;
+use super::tail::Entry;
 
-const OPERATION: &str = "append messages";
-
-/// Appends all deliveries in one transaction and flushes it. One answer a message, in their order.
-///
-/// # Errors
-/// Nothing was stored, unless the kind is `Unknown`.
-pub(super) fn commit(
-    db: &mut Connection,
+/// Inserts the messages of all deliveries that are new. One answer a message, in their order.
+pub(super) fn insert_all(
+    tx: &Transaction<'_>,
+    memory: &mut Memory,
     deliveries: &[&[NewMessage]],
-) -> Result<Vec<Vec<Appended>>, StoreError> {
-    let not_committed = |error| store_error(OPERATION, error);
-    let tx = db.transaction_with_behavior(TransactionBehavior::Immediate).map_err(not_committed)?;
-    let appended = insert_all(&tx, deliveries).map_err(not_committed)?;
-    let Err(error) = tx.commit() else {
-        return Ok(appended);
-    };
-    // rusqlite has tried to roll back. If the transaction was open until then, it is gone; if
-    // SQLite had ended it by itself, the write-ahead log may hold it or not, and only a look after
-    // the next opening can tell.
-    Err(failure(StoreErrorKind::Unknown, OPERATION, format!("commit failed: {error}")))
-}
-
-fn insert_all(tx: &Transaction<'_>, deliveries: &[&[NewMessage]]) -> rusqlite::Result<Vec<Vec<Appended>>> {
+) -> rusqlite::Result<Vec<Vec<Appended>>> {
     let mut source_ids: HashMap<&str, i64> = HashMap::new();
     let mut stored_per_sender: HashMap<&str, i64> = HashMap::new();
     let mut all = Vec::with_capacity(deliveries.len());
@@ -44,7 +28,7 @@ fn insert_all(tx: &Transaction<'_>, deliveries: &[&[NewMessage]]) -> rusqlite::R
                 Some(id) => *id,
                 None => *source_ids.entry(source).or_insert(source_id(tx, source)?),
             };
-            let outcome = insert(tx, source_id, message)?;
+            let outcome = insert(tx, memory, source_id, message)?;
             if let Appended::Stored(_) = outcome {
                 *stored_per_sender.entry(message.content.sender.as_str()).or_default() += 1;
             }
@@ -54,7 +38,7 @@ fn insert_all(tx: &Transaction<'_>, deliveries: &[&[NewMessage]]) -> rusqlite::R
     }
     let is_flush_asked = deliveries.iter().any(|d| d.is_empty());
     if is_flush_asked || !stored_per_sender.is_empty() {
-        count(tx, &stored_per_sender)?;
+        count(tx, memory.last_seq, &stored_per_sender)?;
     }
     Ok(all)
 }
@@ -72,40 +56,65 @@ fn source_id(tx: &Transaction<'_>, name: &str) -> rusqlite::Result<i64> {
     }
 }
 
-fn insert(tx: &Transaction<'_>, source_id: i64, message: &NewMessage) -> rusqlite::Result<Appended> {
+fn insert(
+    tx: &Transaction<'_>,
+    memory: &mut Memory,
+    source_id: i64,
+    message: &NewMessage,
+) -> rusqlite::Result<Appended> {
     let content = &message.content;
     let message_id = content.message_id.as_str();
-    let n_rows = tx
-        .prepare_cached(
-            "INSERT INTO messages (source_id, message_id, sender, recipient, ts, ts_us, ts_finer, text, \
-                                   received_at_us, body_sha256, body) \
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11) \
-             ON CONFLICT (source_id, message_id) DO NOTHING",
-        )?
-        .execute(params![
-            source_id,
-            message_id,
-            content.sender.as_str(),
-            content.recipient.as_str(),
-            content.sent_at.as_str(),
-            content.sent_at.time().at().as_micros(),
-            content.sent_at.time().finer(),
-            content.text.as_ref().map(MessageText::as_str),
-            message.received_at.as_micros(),
-            message.verified.body_digest.0,
-            &message.body[..],
-        ])?;
-    if n_rows == 1 {
-        return Ok(Appended::Stored(Seq(tx.last_insert_rowid())));
+    let key = memory.key(source_id, message_id);
+    if let Some(seq) = memory.find(tx, &key)? {
+        return existing(tx, seq);
     }
-    tx.prepare_cached("SELECT seq, body_sha256 FROM messages WHERE source_id = ?1 AND message_id = ?2")?
-        .query_row(params![source_id, message_id], |row| {
-            Ok(Appended::Existing { seq: Seq(row.get(0)?), digest: BodyDigest(row.get(1)?) })
-        })
+    let seq = memory.last_seq + 1;
+    let (ts_us, ts_finer) = (content.sent_at.time().at().as_micros(), content.sent_at.time().finer());
+    tx.prepare_cached(
+        "INSERT INTO messages (seq, source_id, message_id, sender, recipient, ts, ts_us, ts_finer, text, \
+                               received_at_us, body_sha256, body) \
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)",
+    )?
+    .execute(params![
+        seq,
+        source_id,
+        message_id,
+        content.sender.as_str(),
+        content.recipient.as_str(),
+        content.sent_at.as_str(),
+        ts_us,
+        ts_finer,
+        content.text.as_ref().map(MessageText::as_str),
+        message.received_at.as_micros(),
+        message.verified.body_digest.0,
+        &message.body[..],
+    ])?;
+    memory.last_seq = seq;
+    memory.tail.push(Entry {
+        seq,
+        key,
+        sender: content.sender.as_str().into(),
+        ts_us,
+        ts_finer: ts_finer.into(),
+        message_id: message_id.into(),
+    });
+    Ok(Appended::Stored(Seq(seq)))
+}
+
+fn existing(tx: &Transaction<'_>, seq: i64) -> rusqlite::Result<Appended> {
+    let digest = tx
+        .prepare_cached("SELECT body_sha256 FROM messages WHERE seq = ?1")?
+        .query_row([seq], |row| row.get(0).map(BodyDigest))
+        .optional()?;
+    Ok(Appended::Existing { seq: Seq(seq), digest })
 }
 
 /// Adds what was stored to the counts. With nothing stored it still writes, and so flushes.
-fn count(tx: &Transaction<'_>, stored_per_sender: &HashMap<&str, i64>) -> rusqlite::Result<()> {
+fn count(
+    tx: &Transaction<'_>,
+    last_seq: i64,
+    stored_per_sender: &HashMap<&str, i64>,
+) -> rusqlite::Result<()> {
     let mut upsert = tx.prepare_cached(
         "INSERT INTO senders (sender, message_count) VALUES (?1, ?2) \
          ON CONFLICT (sender) DO UPDATE SET message_count = message_count + excluded.message_count \
@@ -122,9 +131,9 @@ fn count(tx: &Transaction<'_>, stored_per_sender: &HashMap<&str, i64>) -> rusqli
     }
     rank(tx, &raised)?;
     tx.prepare_cached(
-        "UPDATE totals SET message_count = message_count + ?1, sender_count = sender_count + ?2",
+        "UPDATE totals SET message_count = message_count + ?1, sender_count = sender_count + ?2, last_seq = ?3",
     )?
-    .execute([n_messages, n_senders])?;
+    .execute([n_messages, n_senders, last_seq])?;
     Ok(())
 }
 

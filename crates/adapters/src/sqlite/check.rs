@@ -6,17 +6,15 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 
 use domain::query::TOP_SENDERS_MAX;
-use domain::signature::BodyDigest;
 use rusqlite::types::ValueRef;
 use rusqlite::{Connection, ErrorCode, OpenFlags, Transaction};
 
+use super::Digest;
+use super::check_indexes::{indexes, key_filters, keys, register_message_key, time_counts};
 use super::schema::{self, SCHEMA_VERSION};
 
 /// Problems of one kind that are told: who mends the first ten looks again.
-const PROBLEMS_OF_A_KIND_MAX: usize = 10;
-
-/// Makes the digest of a body. It comes as an argument, since SHA-256 is another adapter's matter.
-pub type Digest = fn(&[u8]) -> BodyDigest;
+pub(super) const PROBLEMS_OF_A_KIND_MAX: usize = 10;
 
 /// What a check found.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -85,6 +83,56 @@ pub enum Problem {
     /// The busiest senders are others than the counts say.
     #[error("the ranking of the busiest senders does not agree with their counts")]
     Ranking,
+    /// A message is not in the ledger or an index that should have it.
+    #[error("message {seq} is not in {index}")]
+    NotIndexed {
+        /// The table.
+        index: &'static str,
+        /// The place of the message in the order of arrival.
+        seq: i64,
+    },
+    /// The ledger or an index has entries that it should not have.
+    #[error("{index} has {entries} entries for {messages} messages")]
+    IndexCount {
+        /// The table.
+        index: &'static str,
+        /// How many there are of indexed messages.
+        entries: u64,
+        /// How many messages are indexed.
+        messages: u64,
+    },
+    /// One message is stored twice.
+    #[error("messages {first} and {second} have the same source and id")]
+    Doubled {
+        /// The place of the first in the order of arrival.
+        first: i64,
+        /// The place of the last.
+        second: i64,
+    },
+    /// What is recorded of the order of arrival can't be.
+    #[error("the last message is {seq_max}, recorded are {last_seq}, and {indexed_seq} as indexed")]
+    Places {
+        /// What is recorded as the last place.
+        last_seq: i64,
+        /// What is recorded as the last one that is in the indexes.
+        indexed_seq: i64,
+        /// The last one that there is.
+        seq_max: i64,
+    },
+    /// The stored filter of a segment is none, or does not know all its keys.
+    #[error("the filter of segment {segment} leaves out keys")]
+    KeyFilter {
+        /// The segment.
+        segment: i64,
+    },
+    /// A count by time does not agree with the messages, or with the counts below it.
+    #[error("count of messages by time is wrong: level {level}, span {span}")]
+    TimeCount {
+        /// The level of the span.
+        level: u32,
+        /// The span.
+        span: i64,
+    },
     /// A body is not the one that was received, or its digest is not.
     #[error("body of message {seq} does not agree with its digest")]
     Body {
@@ -176,23 +224,39 @@ pub(super) fn known_version(tx: &Transaction<'_>) -> rusqlite::Result<Result<i32
     }))
 }
 
+type Part = fn(&Transaction<'_>, Digest, &mut Report) -> rusqlite::Result<()>;
+
 /// All checks on one snapshot.
 pub(super) fn examine(tx: &Transaction<'_>, digest: Digest) -> rusqlite::Result<Report> {
     let mut report = Report { messages: 0, senders: 0, schema_version: 0, problems: Vec::new() };
-    match known_version(tx)? {
-        Ok(version) => report.schema_version = version,
+    let version = match known_version(tx)? {
+        Ok(version) => version,
         Err(problem) => {
             report.problems.push(problem);
             return Ok(report);
         }
-    }
-    for part in [integrity, references, bodies, totals, sender_counts, ranking] {
-        if let Err(problem) = or_damage(part(tx, digest, &mut report))? {
-            report.problems.push(problem);
+    };
+    report.schema_version = version;
+    register_message_key(tx, digest)?;
+    let mut run = |parts: &[Part]| -> rusqlite::Result<()> {
+        for part in parts {
+            if let Err(problem) = or_damage(part(tx, digest, &mut report))? {
+                report.problems.push(problem);
+            }
         }
+        Ok(())
+    };
+    run(&[integrity, references, bodies, totals, sender_counts, ranking])?;
+    // Before version 2 there were none of these. Without totals it can't be told how far they should go.
+    if version >= 2 && has_totals(tx)? {
+        run(&[indexes, keys, key_filters, time_counts])?;
     }
     report.problems.dedup();
     Ok(report)
+}
+
+fn has_totals(tx: &Transaction<'_>) -> rusqlite::Result<bool> {
+    Ok(or_damage(tx.prepare("SELECT 1 FROM totals").and_then(|mut s| s.exists([])))?.unwrap_or(false))
 }
 
 /// Sorts errors: that the file is damaged is what a check is there to find.

@@ -3,13 +3,23 @@
 //! One thread writes and gathers whatever waits into one commit (`writer`); a pool of read-only
 //! connections answers questions beside it (`reader`). Write-ahead logging lets both go on at once.
 
+mod arm;
 mod backup;
 mod batch;
 mod check;
+mod check_indexes;
 mod error;
+mod inbox;
+mod key_filter;
+mod listing;
 mod reader;
 mod restore;
+mod row;
+mod run;
 mod schema;
+mod statistics;
+mod tail;
+mod time_counts;
 mod writer;
 
 use std::path::{Path, PathBuf};
@@ -17,16 +27,18 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use domain::message::NewMessage;
+use domain::signature::BodyDigest;
 use domain::query::{Filter, Listing, MessageQuery, Page, Stats};
 use domain::store::{Appended, MessageStore, StoreError};
 use rustix::fs::StatVfs;
 
 pub use backup::{BackupError, backup};
-pub use check::{CheckError, Digest, Problem, Report, check};
+pub use check::{CheckError, Problem, Report, check};
 pub use restore::{RestoreError, restore};
 pub use schema::{OpenError, SCHEMA_VERSION};
 pub use writer::{BATCH_MESSAGES_MAX, QUEUE_BYTES_MAX, QUEUE_DELIVERIES_MAX};
 
+use inbox::Inbox;
 use reader::Reader;
 use writer::Writer;
 
@@ -37,10 +49,15 @@ pub struct SqliteStore {
     reader: Reader,
 }
 
+/// SHA-256. It comes as an argument, since digests are another adapter's matter.
+pub type Digest = fn(&[u8]) -> BodyDigest;
+
 /// How to open a store.
 pub struct SqliteOptions {
     /// The database file; it, its folder and its schema are made if they are not there.
     pub path: PathBuf,
+    /// Makes the digests of the ledger of keys: always the same for one database.
+    pub digest: Digest,
     /// Most messages of one commit; [`BATCH_MESSAGES_MAX`] but for measurements of what it gains.
     pub batch_messages_max: usize,
     /// Called after each commit, on the thread that writes: must be quick.
@@ -82,7 +99,9 @@ impl SqliteStore {
         let path = options.path.clone();
         let db = schema::open_and_migrate(&path)?;
         let reader = Reader::open(&path)?;
-        let writer = Writer::start(db, options);
+        let inbox = Inbox::open(db, options.digest)
+            .map_err(|source| OpenError::Sqlite { path: path.clone(), source })?;
+        let writer = Writer::start(inbox, options);
         Ok(Self { path, writer, reader })
     }
 
@@ -132,8 +151,8 @@ impl MessageStore for SqliteStore {
 
 #[async_trait]
 impl MessageQuery for SqliteStore {
-    async fn list(&self, filter: &Filter, page: Page) -> Result<Listing, StoreError> {
-        self.reader.list(filter.clone(), page).await
+    async fn list(&self, filter: &Filter, page: &Page) -> Result<Listing, StoreError> {
+        self.reader.list(filter.clone(), page.clone()).await
     }
 
     async fn stats(&self) -> Result<Stats, StoreError> {

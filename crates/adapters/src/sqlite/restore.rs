@@ -15,8 +15,8 @@ use rusqlite::config::DbConfig;
 use rusqlite::{Connection, ErrorCode, OpenFlags};
 
 use super::backup::{copy_pages, folder_of};
-use super::beside;
-use super::check::{self, CheckError, Digest, Report};
+use super::{Digest, beside};
+use super::check::{self, CheckError, Report};
 use super::schema::{self, OpenError, SCHEMA_VERSION};
 
 /// Why nothing was restored. A database that was there is as it was; one that was not may be there

@@ -13,7 +13,7 @@ mod embedded {
 }
 
 /// The newest schema that this program knows: the number of the last file in `migrations/sqlite`.
-pub const SCHEMA_VERSION: i32 = 1;
+pub const SCHEMA_VERSION: i32 = 2;
 
 /// Before this version, resetting the write-ahead log could lose a commit
 /// (<https://sqlite.org/releaselog/3_51_3.html>, "WAL-reset" bug).
@@ -26,7 +26,7 @@ const BUSY_WAIT_MAX: Duration = Duration::from_secs(5);
 const WAL_BYTES_KEPT: u64 = 64 << 20;
 
 /// Page cache of the connection that writes, in KiB: the upper levels of all its indexes.
-const WRITER_CACHE_KIB: u64 = 64 << 10;
+const WRITER_CACHE_KIB: u64 = 16 << 10;
 
 /// Why a database can't be opened.
 #[derive(Debug, thiserror::Error)]

@@ -13,12 +13,13 @@ use std::time::{Duration, Instant};
 
 use domain::message::NewMessage;
 use domain::store::{Appended, StoreError, StoreErrorKind};
-use rusqlite::Connection;
+use tokio::sync::mpsc::error::TryRecvError;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use tokio::time::timeout;
 
-use super::error::failure;
-use super::{CommitReport, SqliteOptions, batch, schema};
+use super::error::{failure, store_error};
+use super::inbox::Inbox;
+use super::{CommitReport, Digest, SqliteOptions, schema};
 
 /// Deliveries that may wait. At the slowest disk worth having (100 flushes a second, batches of 512)
 /// they are committed within a tenth of a second.
@@ -105,19 +106,20 @@ struct Job {
 }
 
 impl Writer {
-    pub(super) fn start(db: Connection, options: SqliteOptions) -> Self {
+    pub(super) fn start(inbox: Inbox, options: SqliteOptions) -> Self {
         let (queue, waiting) = mpsc::channel(QUEUE_DELIVERIES_MAX);
         let health = Arc::new(Health::default());
         let (end, ended) = oneshot::channel();
         let mut thread = WriterThread {
             path: options.path,
-            db: None,
+            digest: options.digest,
+            inbox: None,
             waiting,
             batch_messages_max: options.batch_messages_max,
             on_commit: options.on_commit,
             health: Arc::clone(&health),
         };
-        thread.adopt(db);
+        thread.adopt(inbox);
         let run = move || {
             thread.run();
             // Nobody may be waiting for it.
@@ -206,9 +208,10 @@ fn queued_bytes(messages: &[NewMessage]) -> usize {
 
 struct WriterThread {
     path: PathBuf,
+    digest: Digest,
     /// `None` after a failure, until the database is opened anew: what SQLite and the kernel still
     /// hold of it is then not to be relied on.
-    db: Option<Connection>,
+    inbox: Option<Inbox>,
     waiting: mpsc::Receiver<Command>,
     batch_messages_max: usize,
     on_commit: Box<dyn Fn(CommitReport) + Send>,
@@ -217,7 +220,7 @@ struct WriterThread {
 
 impl WriterThread {
     fn run(mut self) {
-        while let Some(command) = self.waiting.blocking_recv() {
+        while let Some(command) = self.next() {
             match command {
                 Command::Append(job) => {
                     let jobs = self.gather(job);
@@ -227,12 +230,30 @@ impl WriterThread {
                 Command::Close => self.waiting.close(),
             }
         }
-        if let Some(db) = self.db.take() {
+        if let Some(inbox) = self.inbox.take() {
+            let db = inbox.db();
             // Without waiting: what another process keeps from being moved stays in the log, and the next
             // start moves it.
             let _ = db.busy_timeout(Duration::ZERO);
             let _ = db.execute_batch("PRAGMA wal_checkpoint(truncate)");
         }
+    }
+
+    /// What waits; while nothing does, what else there is to do is done. `None` when it is closed.
+    fn next(&mut self) -> Option<Command> {
+        while let Some(inbox) = self.inbox.as_mut().filter(|inbox| inbox.has_chores()) {
+            match self.waiting.try_recv() {
+                Ok(command) => return Some(command),
+                Err(TryRecvError::Disconnected) => return None,
+                Err(TryRecvError::Empty) => {}
+            }
+            if inbox.do_chores().is_err() {
+                self.inbox = None;
+                self.health.is_failing.store(true, Ordering::Release);
+            }
+            self.checkpoint_if_due();
+        }
+        self.waiting.blocking_recv()
     }
 
     /// `first` and whatever else already waits, up to the bounds of a batch.
@@ -307,12 +328,12 @@ impl WriterThread {
     fn commit(&mut self, deliveries: &[&[NewMessage]]) -> Result<Vec<Vec<Appended>>, StoreError> {
         let started = Instant::now();
         self.health.set_committing(Some(started));
-        let result = match self.connection() {
-            Ok(db) => batch::commit(db, deliveries),
+        let result = match self.inbox() {
+            Ok(inbox) => inbox.commit(deliveries),
             Err(error) => Err(error),
         };
         if result.is_err() {
-            self.db = None;
+            self.inbox = None;
         }
         self.health.set_committing(None);
         self.health.is_failing.store(result.is_err(), Ordering::Release);
@@ -324,22 +345,23 @@ impl WriterThread {
         result
     }
 
-    fn connection(&mut self) -> Result<&mut Connection, StoreError> {
-        if self.db.is_none() {
+    fn inbox(&mut self) -> Result<&mut Inbox, StoreError> {
+        if self.inbox.is_none() {
             let db = schema::open_writer(&self.path)
                 .map_err(|e| failure(StoreErrorKind::Unavailable, OPERATION, e.to_string()))?;
-            self.adopt(db);
+            let inbox = Inbox::open(db, self.digest).map_err(|e| store_error(OPERATION, e))?;
+            self.adopt(inbox);
         }
-        Ok(self.db.as_mut().expect("it was opened just above if there was none"))
+        Ok(self.inbox.as_mut().expect("it was opened just above if there was none"))
     }
 
     /// Takes over the moving of the write-ahead log from SQLite, which does it inside a commit.
-    fn adopt(&mut self, db: Connection) {
-        db.wal_hook(Some(|_, pages| {
+    fn adopt(&mut self, inbox: Inbox) {
+        inbox.db().wal_hook(Some(|_, pages| {
             WAL_PAGES.set(pages);
             Ok(())
         }));
-        self.db = Some(db);
+        self.inbox = Some(inbox);
     }
 
     /// After the answers, so that nobody waits for it but those who come now.
@@ -347,9 +369,9 @@ impl WriterThread {
         if WAL_PAGES.get() < CHECKPOINT_PAGES {
             return;
         }
-        if let Some(db) = &self.db {
+        if let Some(inbox) = &self.inbox {
             // If it fails, the log stays as it is and the next commit brings us here again.
-            let _ = db.execute_batch("PRAGMA wal_checkpoint(passive)");
+            let _ = inbox.db().execute_batch("PRAGMA wal_checkpoint(passive)");
         }
     }
 }

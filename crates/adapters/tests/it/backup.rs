@@ -76,7 +76,7 @@ async fn a_backup_is_one_file_that_is_a_database_by_itself() {
     let report = back_up(&path, &dest).unwrap();
     let want = Report { messages: 3, senders: 2, schema_version: SCHEMA_VERSION, problems: vec![] };
     assert_eq!(report, want);
-    assert_eq!(report.to_string(), "messages 3, senders 2, schema version 1: ok");
+    assert_eq!(report.to_string(), format!("messages 3, senders 2, schema version {SCHEMA_VERSION}: ok"));
     assert_eq!(files(elsewhere.path()), ["b.db"]);
     let bytes = std::fs::read(&dest).unwrap();
     // Offsets 18 and 19: 1 is a rollback journal, 2 would be a write-ahead log (SQLite's file format).
@@ -185,7 +185,7 @@ async fn a_backup_of_what_can_not_be_restored_is_refused() {
 
 fn replace_schema_version(path: &Path, version: i32) {
     let db = Connection::open(path).unwrap();
-    db.execute("UPDATE refinery_schema_history SET version = ?1", [version]).unwrap();
+    db.execute("UPDATE refinery_schema_history SET version = ?1 WHERE name = (SELECT name FROM refinery_schema_history ORDER BY version DESC LIMIT 1)", [version]).unwrap();
 }
 
 #[tokio::test]
@@ -366,10 +366,10 @@ fn damages() -> Vec<(Damage, &'static str)> {
         (
             sql("PRAGMA writable_schema = on; \
                  UPDATE sqlite_schema SET rootpage = (SELECT rootpage FROM sqlite_schema WHERE name = 'messages_by_time') \
-                 WHERE name = 'messages_by_sender'"),
+                 WHERE name = 'senders'"),
             "damaged: ",
         ),
-        (sql("UPDATE refinery_schema_history SET version = 2"), "made by a newer hookkeeper"),
+        (sql("UPDATE refinery_schema_history SET version = version + 1000"), "made by a newer hookkeeper"),
         (sql("DROP TABLE refinery_schema_history"), "not a database of hookkeeper"),
         (
             Box::new(|path| {
@@ -393,6 +393,47 @@ async fn a_check_finds_each_kind_of_damage() {
         let path = folder.path().join("app.db");
         std::fs::copy(&sound, &path).unwrap();
         damage(&path);
+        let report = check(&path, sha256).unwrap();
+        assert!(!report.is_ok() && report.to_string().contains(says), "{says}: {report}");
+    }
+}
+
+/// So many that they are indexed when the database is opened again.
+async fn indexed_database(folder: &TempDir) -> PathBuf {
+    let path = folder.path().join("app.db");
+    let store = open(&path);
+    for n in 0..10 {
+        let messages = (0..500).map(|m| message(&format!("m{n}-{m}"), &format!("+{}", m % 7))).collect();
+        store.append(messages).await.unwrap();
+    }
+    store.close().await;
+    open(&path).close().await;
+    path
+}
+
+#[tokio::test]
+async fn a_check_compares_the_indexes_with_the_messages() {
+    let folder = tempfile::tempdir().unwrap();
+    let sound = indexed_database(&folder).await;
+    let report = check(&sound, sha256).unwrap();
+    assert!(report.is_ok() && report.messages == 5000, "{report}");
+    for (damage, says) in [
+        ("DELETE FROM message_keys WHERE seq = 7", "message 7 is not in message_keys"),
+        ("UPDATE message_keys SET seq = 8 WHERE seq = 7", "message 7 is not in message_keys"),
+        ("UPDATE messages SET message_id = 'm0-1' WHERE seq = 5000", "messages 2 and 5000 have the same"),
+        ("DELETE FROM messages_by_time WHERE seq = 7", "message 7 is not in messages_by_time"),
+        ("UPDATE messages_by_sender SET sender = '+9' WHERE seq = 7", "message 7 is not in messages_by_sender"),
+        ("INSERT INTO messages_by_time VALUES (1, '', 'm', 1)", "messages_by_time has"),
+        ("UPDATE totals SET last_seq = 4999", "the last message is 5000, recorded are 4999"),
+        ("INSERT INTO segments VALUES (0, zeroblob(131072))", "the filter of segment 0 leaves out keys"),
+        ("INSERT INTO segments VALUES (0, x'ff')", "the filter of segment 0 leaves out keys"),
+        ("UPDATE time_counts SET message_count = 1 WHERE level = 0", "by time is wrong: level 0"),
+        ("DELETE FROM time_counts WHERE level = 6", "by time is wrong: level 6"),
+    ] {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("app.db");
+        std::fs::copy(&sound, &path).unwrap();
+        Connection::open(&path).unwrap().execute_batch(damage).unwrap();
         let report = check(&path, sha256).unwrap();
         assert!(!report.is_ok() && report.to_string().contains(says), "{says}: {report}");
     }

@@ -49,7 +49,7 @@ fn question() -> impl Strategy<Value = (Filter, Page)> {
         text: text.map(|t| TextQuery::new(&t)),
     });
     let page = (1_u16..=100, prop_oneof![4 => 0_u64..40, 1 => any::<u64>()]);
-    (filter, page.prop_map(|(limit, offset)| Page { limit, offset }))
+    (filter, page.prop_map(|(limit, offset)| Page::at(limit, offset)))
 }
 
 #[derive(Clone, Debug)]
@@ -80,8 +80,8 @@ proptest! {
                 assert_eq!(sqlite.append(messages).await.unwrap(), want);
             }
             for (filter, page) in &case.questions {
-                let want = model.list(filter, *page).await.unwrap();
-                assert_eq!(sqlite.list(filter, *page).await.unwrap(), want, "{filter:?} {page:?}");
+                let want = model.list(filter, page).await.unwrap();
+                assert_eq!(sqlite.list(filter, page).await.unwrap(), want, "{filter:?} {page:?}");
             }
             assert_eq!(sqlite.stats().await.unwrap(), model.stats().await.unwrap());
             sqlite.close().await;

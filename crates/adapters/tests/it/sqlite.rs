@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 
+use adapters::signature::sha256;
 use adapters::sqlite::{
     BATCH_MESSAGES_MAX, OpenError, QUEUE_BYTES_MAX, SCHEMA_VERSION, SqliteOptions, SqliteStore,
 };
@@ -19,13 +20,14 @@ pub(crate) fn open(path: &Path) -> SqliteStore {
 fn options(path: &Path) -> SqliteOptions {
     SqliteOptions {
         path: path.to_owned(),
+        digest: sha256,
         batch_messages_max: BATCH_MESSAGES_MAX,
         on_commit: Box::new(|_| {}),
     }
 }
 
 async fn total(store: &SqliteStore) -> u64 {
-    store.list(&Filter::default(), Page { limit: 1, offset: 0 }).await.unwrap().total
+    store.list(&Filter::default(), &Page::at(1, 0)).await.unwrap().total
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -188,7 +190,7 @@ async fn a_delivery_that_fails_takes_no_other_with_it() {
     let (appended, ()) = futures_util::future::join(all, unlock).await;
     assert!(appended[0].is_ok() && appended[2].is_ok());
     assert_eq!(appended[1].as_ref().unwrap_err().kind, StoreErrorKind::Fault);
-    let listing = store.list(&Filter::default(), Page { limit: 10, offset: 0 }).await.unwrap();
+    let listing = store.list(&Filter::default(), &Page::at(10, 0)).await.unwrap();
     let ids: Vec<&str> = listing.messages.iter().map(|m| m.key.message_id.as_str()).collect();
     assert_eq!(ids, ["m1", "m4"], "nothing of the failed delivery");
     assert_eq!(store.stats().await.unwrap().total_messages, 2);

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use actix_web::dev::Server;
 use actix_web::web::Data;
 use adapters::clock::SystemClock;
-use adapters::signature::XSignature;
+use adapters::signature::{XSignature, sha256};
 use adapters::sqlite::{BATCH_MESSAGES_MAX, SqliteOptions, SqliteStore};
 use domain::ingest::Ingest;
 use domain::signature::SignatureVerifier;
@@ -125,6 +125,7 @@ async fn serve(config: Config, log: &Logger, metrics: Metrics) -> Result<(), Err
         let metrics = metrics.clone();
         Arc::new(SqliteStore::open(SqliteOptions {
             path: config.database_path.clone(),
+            digest: sha256,
             batch_messages_max: BATCH_MESSAGES_MAX,
             on_commit: Box::new(move |report| metrics.committed(report)),
         })?)

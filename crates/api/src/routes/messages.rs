@@ -6,7 +6,7 @@ use actix_web::http::header::ContentType;
 use actix_web::web::{Data, Json};
 use actix_web::{HttpRequest, HttpResponse};
 use domain::message::{MessageText, PhoneNumber};
-use domain::query::{Filter, Listing, Message, PAGE_LIMIT_DEFAULT, PAGE_LIMIT_MAX, Page, Stats, TextQuery};
+use domain::query::{Filter, Listing, Message, PAGE_LIMIT_DEFAULT, PAGE_LIMIT_MAX, Page, Start, Stats, TextQuery};
 use domain::time::ExactTime;
 use percent_encoding::percent_decode_str;
 use serde::Serialize;
@@ -16,8 +16,8 @@ use crate::error::{ApiError, InvalidField};
 
 pub(super) async fn list(request: HttpRequest, app: Data<App>) -> Result<HttpResponse, ApiError> {
     let (filter, page) = parse_query(request.query_string()).map_err(ApiError::InvalidQuery)?;
-    let listing = app.query.list(&filter, page).await?;
-    Ok(HttpResponse::Ok().insert_header(ContentType::json()).json(ListingBody::new(&listing, page)))
+    let listing = app.query.list(&filter, &page).await?;
+    Ok(HttpResponse::Ok().insert_header(ContentType::json()).json(ListingBody::new(&listing, &page)))
 }
 
 pub(super) async fn stats(app: Data<App>) -> Result<Json<StatsBody>, ApiError> {
@@ -58,9 +58,13 @@ struct SenderBody {
 }
 
 impl<'a> ListingBody<'a> {
-    fn new(listing: &'a Listing, page: Page) -> Self {
+    fn new(listing: &'a Listing, page: &Page) -> Self {
         let data = listing.messages.iter().map(MessageBody::new).collect();
-        Self { data, total: listing.total, limit: page.limit, offset: page.offset }
+        let offset = match page.start {
+            Start::Offset(offset) => offset,
+            Start::After(_) => 0,
+        };
+        Self { data, total: listing.total, limit: page.limit, offset }
     }
 }
 
@@ -114,7 +118,7 @@ fn parse_query(query: &str) -> Result<(Filter, Page), Vec<InvalidField>> {
         return Err(parameters.errors);
     }
     let limit = u16::try_from(limit).expect("it is at most PAGE_LIMIT_MAX");
-    Ok((Filter { sender, since, text }, Page { limit, offset }))
+    Ok((Filter { sender, since, text }, Page::at(limit, offset)))
 }
 
 struct Parameters<'a> {

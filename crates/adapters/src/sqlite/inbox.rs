@@ -1,0 +1,200 @@
+//! The database as its one writer has it: the connection, and what the writer remembers beside it.
+
+use domain::message::NewMessage;
+use domain::store::{Appended, StoreError, StoreErrorKind};
+use rusqlite::{Connection, Transaction, TransactionBehavior, params};
+
+use super::Digest;
+use super::batch;
+use super::error::{failure, store_error};
+use super::key_filter::{Key, KeyFilter, segment_of};
+use super::run::{ENTRIES_PER_MESSAGE, RUN_MESSAGES, Run};
+use super::tail::{Entry, Tail};
+
+/// Entries that a commit writes into the indexes for each message that it stores: a third more than the
+/// message will need, so that a run is done before the next one has gathered.
+const ENTRIES_PER_STORED: usize = ENTRIES_PER_MESSAGE + 1;
+
+/// Messages in the tail from which on a run is begun when there is nothing else to do.
+const IDLE_RUN_MESSAGES: usize = 512;
+
+/// Entries that are written at a time when there is nothing else to do: some milliseconds, which is what
+/// a message waits that comes just then.
+const IDLE_ENTRIES: usize = 1024;
+
+pub(super) struct Inbox {
+    db: Connection,
+    memory: Memory,
+}
+
+/// What the writer knows of the database without looking. After a failed transaction it may know too much, and
+/// is made anew.
+pub(super) struct Memory {
+    digest: Digest,
+    pub(super) tail: Tail,
+    filter: KeyFilter,
+    run: Option<Run>,
+    /// The last place in the order of arrival that is taken.
+    pub(super) last_seq: i64,
+    indexed_seq: i64,
+}
+
+impl Inbox {
+    /// Reads what the writer has to know, and indexes what an older version or another writer left.
+    pub(super) fn open(mut db: Connection, digest: Digest) -> rusqlite::Result<Self> {
+        let (last_seq, indexed_seq) =
+            db.query_row("SELECT last_seq, indexed_seq FROM totals", [], |row| Ok((row.get(0)?, row.get(1)?)))?;
+        let filter = read_filter(&db, last_seq)?;
+        let mut memory =
+            Memory { digest, tail: Tail::default(), filter, run: None, last_seq, indexed_seq };
+        loop {
+            let entries = read_tail(&db, digest, memory.indexed_seq)?;
+            if entries.len() < RUN_MESSAGES {
+                entries.into_iter().for_each(|entry| memory.tail.push(entry));
+                return Ok(Self { db, memory });
+            }
+            let mut run = Run::new(entries, memory.indexed_seq);
+            let tx = db.transaction_with_behavior(TransactionBehavior::Immediate)?;
+            run.write(&tx, &mut memory.filter, usize::MAX)?;
+            tx.commit()?;
+            memory.indexed_seq = run.to_seq();
+        }
+    }
+
+    pub(super) fn db(&self) -> &Connection {
+        &self.db
+    }
+
+    /// Appends all deliveries in one transaction and flushes it. One answer a message, in their order. After an
+    /// error the inbox has to be opened anew.
+    ///
+    /// # Errors
+    /// Nothing was stored, unless the kind is `Unknown`.
+    pub(super) fn commit(
+        &mut self,
+        deliveries: &[&[NewMessage]],
+    ) -> Result<Vec<Vec<Appended>>, StoreError> {
+        self.transact("append messages", |tx, memory| {
+            let appended = batch::insert_all(tx, memory, deliveries)?;
+            let n_stored = appended.iter().flatten().filter(|a| matches!(a, Appended::Stored(_))).count();
+            memory.index(tx, n_stored * ENTRIES_PER_STORED, RUN_MESSAGES)?;
+            Ok(appended)
+        })
+    }
+
+    /// Whether there is something to do when no message waits.
+    pub(super) fn has_chores(&self) -> bool {
+        self.memory.run.is_some() || self.memory.tail.n_waiting() >= IDLE_RUN_MESSAGES
+    }
+
+    /// Does a little of it. After an error the inbox has to be opened anew.
+    pub(super) fn do_chores(&mut self) -> Result<(), StoreError> {
+        self.transact("index messages", |tx, memory| memory.index(tx, IDLE_ENTRIES, IDLE_RUN_MESSAGES))
+    }
+
+    fn transact<T>(
+        &mut self,
+        operation: &'static str,
+        work: impl FnOnce(&Transaction<'_>, &mut Memory) -> rusqlite::Result<T>,
+    ) -> Result<T, StoreError> {
+        let not_committed = |error| store_error(operation, error);
+        let tx = self.db.transaction_with_behavior(TransactionBehavior::Immediate).map_err(not_committed)?;
+        let done = work(&tx, &mut self.memory).map_err(not_committed)?;
+        if let Err(error) = tx.commit() {
+            // rusqlite has tried to roll back. If the transaction was open until then, it is gone; if
+            // SQLite had ended it by itself, the write-ahead log may hold it or not, and only a look after
+            // the next opening can tell.
+            return Err(failure(StoreErrorKind::Unknown, operation, format!("commit failed: {error}")));
+        }
+        self.memory.committed();
+        Ok(done)
+    }
+}
+
+impl Memory {
+    pub(super) fn key(&self, source_id: i64, message_id: &str) -> Key {
+        key(self.digest, source_id, message_id)
+    }
+
+    /// The place of the message with this key, if there was one.
+    pub(super) fn find(&self, tx: &Transaction<'_>, key: &Key) -> rusqlite::Result<Option<i64>> {
+        if let Some(seq) = self.tail.seq(key) {
+            return Ok(Some(seq));
+        }
+        for segment in self.filter.candidates(key) {
+            let mut look =
+                tx.prepare_cached("SELECT seq FROM message_keys WHERE segment = ?1 AND key = ?2")?;
+            let mut rows = look.query(params![segment, key])?;
+            if let Some(row) = rows.next()? {
+                return row.get(0).map(Some);
+            }
+        }
+        Ok(None)
+    }
+
+    /// Writes so many entries of the run under way, or of a new one if enough messages wait.
+    fn index(&mut self, tx: &Transaction<'_>, n_entries: usize, run_messages: usize) -> rusqlite::Result<()> {
+        if self.run.is_none() && self.tail.n_waiting() >= run_messages {
+            self.run = Some(Run::new(self.tail.take(RUN_MESSAGES), self.indexed_seq));
+        }
+        match &mut self.run {
+            Some(run) => run.write(tx, &mut self.filter, n_entries),
+            None => Ok(()),
+        }
+    }
+
+    /// What was written is there to stay.
+    fn committed(&mut self) {
+        if let Some(run) = self.run.take_if(|run| run.is_published()) {
+            self.indexed_seq = run.to_seq();
+            self.tail.forget(run.keys());
+        }
+    }
+}
+
+/// A message's key in the ledger.
+pub(super) fn key(digest: Digest, source_id: i64, message_id: &str) -> Key {
+    let digest = digest(&[&source_id.to_be_bytes(), message_id.as_bytes()].concat());
+    std::array::from_fn(|i| digest.0[i])
+}
+
+/// The next messages after `indexed_seq`, as many as make a run.
+fn read_tail(db: &Connection, digest: Digest, indexed_seq: i64) -> rusqlite::Result<Vec<Entry>> {
+    let entry = |row: &rusqlite::Row<'_>| {
+        let message_id: Box<str> = row.get(2)?;
+        Ok(Entry {
+            seq: row.get(0)?,
+            key: key(digest, row.get(1)?, &message_id),
+            message_id,
+            sender: row.get(3)?,
+            ts_us: row.get(4)?,
+            ts_finer: row.get(5)?,
+        })
+    };
+    db.prepare_cached(
+        "SELECT seq, source_id, message_id, sender, ts_us, ts_finer FROM messages \
+         WHERE seq > ?1 ORDER BY seq LIMIT ?2",
+    )?
+    .query_map(params![indexed_seq, RUN_MESSAGES], entry)?
+    .collect()
+}
+
+/// The filters as they were stored, and those that were not, from the keys.
+fn read_filter(db: &Connection, last_seq: i64) -> rusqlite::Result<KeyFilter> {
+    let mut filter = KeyFilter::default();
+    let mut stored = db.prepare("SELECT key_filter FROM segments WHERE segment = ?1")?;
+    let mut keys = db.prepare("SELECT key FROM message_keys WHERE segment = ?1")?;
+    for segment in 0..=segment_of(last_seq) {
+        let mut rows = stored.query([segment])?;
+        if let Some(row) = rows.next()?
+            && filter.set_column(segment, row.get_ref(0)?.as_blob()?)
+        {
+            continue;
+        }
+        let mut rows = keys.query([segment])?;
+        while let Some(row) = rows.next()? {
+            filter.insert(segment, &row.get(0)?);
+        }
+    }
+    Ok(filter)
+}

@@ -1,0 +1,128 @@
+//! One page of a listing, and how many messages match.
+
+use domain::message::{MessageId, MessageKey, MessageText, PhoneNumber, SentAt};
+use domain::query::{Filter, Listing, Message, Page, Start};
+use domain::source::SourceName;
+use domain::store::Seq;
+use rusqlite::types::{Value, ValueRef};
+use rusqlite::{Row, Transaction, params, params_from_iter};
+
+use super::arm::{Arm, Bounds, arms};
+use super::row::parsed;
+use super::time_counts;
+
+/// Offsets from which on the way to the first message is looked up and not walked.
+const SKIPPED_OFFSET_MIN: u64 = 1_000;
+
+pub(super) fn list(tx: &Transaction<'_>, filter: &Filter, page: &Page) -> rusqlite::Result<Listing> {
+    let bounds = Bounds::read(tx)?;
+    let arms = arms(filter, bounds);
+    let total = total(tx, filter, bounds, &arms)?;
+    // One more than the page has room for tells whether there is a next one.
+    let limit = u64::from(page.limit) + 1;
+    let is_by_time = filter.sender.is_none() && filter.text.is_none();
+    let mut seqs = match &page.start {
+        Start::Offset(offset) if *offset >= total => Vec::new(),
+        Start::Offset(offset) if *offset >= SKIPPED_OFFSET_MIN && is_by_time => {
+            let offset_in_all = message_count(tx)? - total + offset;
+            let unindexed = unindexed_times(tx, bounds)?;
+            let (from_us, skipped) = time_counts::skip(tx, &unindexed, offset_in_all)?;
+            walk(tx, arms.map(|arm| arm.not_before(from_us)), limit, offset_in_all - skipped)?
+        }
+        Start::Offset(offset) => walk(tx, arms, limit, *offset)?,
+        Start::After(place) => walk(tx, arms.map(|arm| arm.after(place)), limit, 0)?,
+    };
+    let is_more = seqs.len() > usize::from(page.limit);
+    seqs.truncate(page.limit.into());
+    let messages: Vec<Message> = seqs.iter().map(|seq| read(tx, *seq)).collect::<rusqlite::Result<_>>()?;
+    let next = messages.last().filter(|_| is_more).map(Message::place);
+    Ok(Listing { messages, total, next })
+}
+
+impl Bounds {
+    pub(super) fn read(tx: &Transaction<'_>) -> rusqlite::Result<Self> {
+        tx.prepare_cached("SELECT indexed_seq FROM totals")?
+            .query_row([], |row| Ok(Self { indexed_seq: row.get(0)? }))
+    }
+}
+
+/// The arrivals of the messages in order of time.
+fn walk(tx: &Transaction<'_>, arms: [Arm; 2], limit: u64, offset: u64) -> rusqlite::Result<Vec<i64>> {
+    let bound = |n: u64| Value::from(i64::try_from(n).unwrap_or(i64::MAX));
+    let mut selects = Vec::new();
+    let mut values = Vec::new();
+    for arm in arms {
+        let (select, arm_values) = arm.select("i.ts_us, i.ts_finer, i.message_id, i.seq");
+        // Each arm sorts for itself and stops by itself: none is read further than the page could need.
+        selects.push(format!("SELECT * FROM ({select} ORDER BY 1, 2, 3, 4 LIMIT ?)"));
+        values.extend(arm_values);
+        values.push(bound(limit.saturating_add(offset)));
+    }
+    values.extend([bound(limit), bound(offset)]);
+    let sql = format!("{} ORDER BY 1, 2, 3, 4 LIMIT ? OFFSET ?", selects.join(" UNION ALL "));
+    tx.prepare_cached(&sql)?.query_map(params_from_iter(values), |row| row.get(3))?.collect()
+}
+
+/// How many messages match. What is counted as it is stored is not counted again.
+fn total(tx: &Transaction<'_>, filter: &Filter, bounds: Bounds, arms: &[Arm; 2]) -> rusqlite::Result<u64> {
+    match filter {
+        Filter { sender: None, since: None, text: None } => message_count(tx),
+        Filter { sender: Some(sender), since: None, text: None } => tx
+            .prepare_cached("SELECT coalesce(sum(message_count), 0) FROM senders WHERE sender = ?1")?
+            .query_row([sender], |row| row.get(0)),
+        Filter { sender: None, since: Some(since), text: None } => {
+            let (ts_us, finer) = (since.at().as_micros(), since.finer());
+            let in_span: u64 = tx
+                .prepare_cached(
+                    "SELECT (SELECT count(*) FROM messages_by_time \
+                             WHERE seq <= ?1 AND ts_us >= ?2 AND (ts_us, ts_finer) < (?3, ?4)) \
+                          + (SELECT count(*) FROM messages WHERE seq > ?1 AND (ts_us, ts_finer) < (?3, ?4))",
+                )?
+                .query_row(
+                    params![bounds.indexed_seq, time_counts::start_of_span(ts_us), ts_us, finer],
+                    |row| row.get(0),
+                )?;
+            Ok(message_count(tx)? - time_counts::count_before_span(tx, ts_us)? - in_span)
+        }
+        _ => arms.iter().try_fold(0, |total, arm| {
+            let (select, values) = arm.select("count(*)");
+            let n: u64 = tx.prepare_cached(&select)?.query_row(params_from_iter(values), |row| row.get(0))?;
+            Ok(total + n)
+        }),
+    }
+}
+
+fn message_count(tx: &Transaction<'_>) -> rusqlite::Result<u64> {
+    tx.prepare_cached("SELECT message_count FROM totals")?.query_row([], |row| row.get(0))
+}
+
+fn unindexed_times(tx: &Transaction<'_>, bounds: Bounds) -> rusqlite::Result<Vec<i64>> {
+    tx.prepare_cached("SELECT ts_us FROM messages WHERE seq > ?1")?
+        .query_map([bounds.indexed_seq], |row| row.get(0))?
+        .collect()
+}
+
+fn read(tx: &Transaction<'_>, seq: i64) -> rusqlite::Result<Message> {
+    tx.prepare_cached(
+        "SELECT seq, name, message_id, sender, recipient, ts, text \
+         FROM messages JOIN sources USING (source_id) WHERE seq = ?1",
+    )?
+    .query_row([seq], message)
+}
+
+fn message(row: &Row<'_>) -> rusqlite::Result<Message> {
+    Ok(Message {
+        seq: Seq(row.get(0)?),
+        key: MessageKey {
+            source: SourceName::new(row.get_ref(1)?.as_str()?),
+            message_id: parsed(row, 2, MessageId::parse)?,
+        },
+        sender: parsed(row, 3, PhoneNumber::parse)?,
+        recipient: parsed(row, 4, PhoneNumber::parse)?,
+        sent_at: parsed(row, 5, SentAt::parse)?,
+        text: match row.get_ref(6)? {
+            ValueRef::Null => None,
+            _ => Some(parsed(row, 6, MessageText::parse)?),
+        },
+    })
+}
