@@ -394,7 +394,9 @@ async fn pages_after_a_place_are_the_listing_whatever_comes_in_between(store: &d
     }
     let first = store.list(&Filter::default(), &Page::at(10, 0)).await.expect("list");
     let place = first.next.expect("there are more");
-    for (id, ts) in [("a", "2020-01-01T00:00:00Z"), ("m195", "2025-01-15T10:00:00Z"), ("z", "2030-01-01T00:00:00Z")] {
+    for (id, ts) in
+        [("a", "2020-01-01T00:00:00Z"), ("m195", "2025-01-15T10:00:00Z"), ("z", "2030-01-01T00:00:00Z")]
+    {
         append(store, &[Sample::id(id).ts(ts)]).await;
     }
     let rest = store.list(&Filter::default(), &Page::after(100, place)).await.expect("list");

@@ -59,7 +59,9 @@ impl MessageStore for MemoryStore {
             let seq = Seq(i64::try_from(stored.len()).expect("memory holds fewer than 2^63 messages") + 1);
             let key = new.key();
             appended.push(match stored.get(&key) {
-                Some((seq, first)) => Appended::Existing { seq: *seq, digest: Some(first.verified.body_digest) },
+                Some((seq, first)) => {
+                    Appended::Existing { seq: *seq, digest: Some(first.verified.body_digest) }
+                }
                 None => {
                     stored.insert(key, (seq, new));
                     Appended::Stored(seq)

@@ -114,11 +114,7 @@ impl Message {
     /// Where it stands in a listing.
     #[must_use]
     pub fn place(&self) -> Place {
-        Place {
-            sent_at: self.sent_at.time().clone(),
-            message_id: self.key.message_id.clone(),
-            seq: self.seq,
-        }
+        Place { sent_at: self.sent_at.time().clone(), message_id: self.key.message_id.clone(), seq: self.seq }
     }
 }
 
@@ -184,7 +180,9 @@ impl TextQuery {
     }
 }
 
-fn fold_case(text: &str) -> Cow<'_, str> {
+/// Full case folding of Unicode: two texts that differ in case only become the same.
+#[must_use]
+pub fn fold_case(text: &str) -> Cow<'_, str> {
     if text.is_ascii() { Cow::Owned(text.to_ascii_lowercase()) } else { CaseMapper::new().fold_string(text) }
 }
 

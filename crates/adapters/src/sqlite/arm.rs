@@ -4,6 +4,7 @@ use domain::query::{Filter, Place};
 use rusqlite::types::Value;
 
 use super::key_filter::segment_of;
+use super::search::Search;
 
 /// A part of an answer: the rows of one table, called `i`, that meet some conditions. The arms of a filter
 /// have nothing in common, and together have all that it wants.
@@ -14,13 +15,6 @@ pub(super) struct Arm {
     values: Vec<Value>,
 }
 
-/// How far the indexes go: places in the order of arrival.
-#[derive(Clone, Copy)]
-pub(super) struct Bounds {
-    /// Up to here messages are in the indexes of time and sender.
-    pub(super) indexed_seq: i64,
-}
-
 const BY_TIME: &str = "messages_by_time AS i";
 
 /// Segment by segment; each is in order, so that a page's worth of each is all that is read.
@@ -28,42 +22,29 @@ const BY_SENDER: &str = "(WITH RECURSIVE s(segment) AS \
         (SELECT 0 UNION ALL SELECT segment + 1 FROM s WHERE segment < ?) SELECT segment FROM s) AS s \
      CROSS JOIN messages_by_sender AS i ON i.segment = s.segment";
 
+const BY_TEXT: &str = "search.texts AS t CROSS JOIN messages AS i ON i.seq = t.rowid";
+
 const MESSAGES: &str = "messages AS i";
 
-/// What finds all messages that `filter` wants.
-pub(super) fn arms(filter: &Filter, bounds: Bounds) -> [Arm; 2] {
-    let Bounds { indexed_seq } = bounds;
-    let indexed = match &filter.sender {
-        None => Arm::new(BY_TIME, []),
-        Some(sender) => Arm::new(BY_SENDER, [segment_of(indexed_seq).into()])
-            .and("i.sender = ?", [sender.clone().into()]),
-    };
-    let indexed = indexed.and("i.seq <= ?", [indexed_seq.into()]);
-    let tail = Arm::new(MESSAGES, []).and("i.seq > ?", [indexed_seq.into()]);
-    let tail = match &filter.sender {
-        None => tail,
-        Some(sender) => tail.and("i.sender = ?", [sender.clone().into()]),
-    };
-    let [indexed, tail] = [indexed, tail].map(|arm| match &filter.since {
-        None => arm,
-        Some(since) => arm.and(
-            "(i.ts_us, i.ts_finer) >= (?, ?)",
-            [since.at().as_micros().into(), since.finer().to_owned().into()],
-        ),
-    });
-    match &filter.text {
-        None => [indexed, tail],
-        Some(text) => {
-            let text = || [text.folded().to_owned().into()];
-            [
-                indexed.and(
-                    "text_contains((SELECT text FROM messages WHERE messages.seq = i.seq), ?)",
-                    text(),
-                ),
-                tail.and("text_contains(i.text, ?)", text()),
-            ]
+const HAS_TEXT: &str = "text_contains(i.text, ?)";
+
+const HAS_TEXT_OF_ENTRY: &str = "text_contains((SELECT text FROM messages WHERE messages.seq = i.seq), ?)";
+
+/// What finds all messages that `filter` wants, when the indexes of time and sender go up to `indexed_seq`: what
+/// an index has, and the messages that it does not have yet.
+pub(super) fn arms(filter: &Filter, indexed_seq: i64, search: Option<Search>) -> [Arm; 2] {
+    let (indexed, up_to_seq, has_text) = match (&filter.sender, search) {
+        (_, Some(Search { matching, searched_seq })) => {
+            (Arm::new(BY_TEXT, []).and("t.texts MATCH ?", [matching.into()]), searched_seq, HAS_TEXT)
         }
-    }
+        (Some(_), None) => {
+            (Arm::new(BY_SENDER, [segment_of(indexed_seq).into()]), indexed_seq, HAS_TEXT_OF_ENTRY)
+        }
+        (None, None) => (Arm::new(BY_TIME, []), indexed_seq, HAS_TEXT_OF_ENTRY),
+    };
+    let indexed = indexed.and("i.seq <= ?", [up_to_seq.into()]);
+    let others = Arm::new(MESSAGES, []).and("i.seq > ?", [up_to_seq.into()]);
+    [(indexed, has_text), (others, HAS_TEXT)].map(|(arm, has_text)| arm.filtered(filter, has_text))
 }
 
 impl Arm {
@@ -74,6 +55,20 @@ impl Arm {
     fn and(mut self, condition: &'static str, values: impl IntoIterator<Item = Value>) -> Self {
         self.conditions.push(condition);
         self.values.extend(values);
+        self
+    }
+
+    fn filtered(mut self, filter: &Filter, has_text: &'static str) -> Self {
+        if let Some(sender) = &filter.sender {
+            self = self.and("i.sender = ?", [sender.clone().into()]);
+        }
+        if let Some(since) = &filter.since {
+            let since = [since.at().as_micros().into(), since.finer().to_owned().into()];
+            self = self.and("(i.ts_us, i.ts_finer) >= (?, ?)", since);
+        }
+        if let Some(text) = &filter.text {
+            self = self.and(has_text, [text.folded().to_owned().into()]);
+        }
         self
     }
 

@@ -9,8 +9,8 @@ use std::path::{Path, PathBuf};
 use rusqlite::backup::{Backup, StepResult};
 use rusqlite::{Connection, OpenFlags, ffi};
 
-use super::{Digest, beside};
 use super::check::{self, CheckError, Problem, Report};
+use super::{Digest, beside};
 
 /// Pages between two reports of progress: 1 MiB.
 const STEP_PAGES: i32 = 256;

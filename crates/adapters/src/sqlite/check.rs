@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use domain::query::TOP_SENDERS_MAX;
 use rusqlite::types::ValueRef;
-use rusqlite::{Connection, ErrorCode, OpenFlags, Transaction};
+use rusqlite::{Connection, ErrorCode, Transaction};
 
 use super::Digest;
 use super::check_indexes::{indexes, key_filters, keys, register_message_key, time_counts};
@@ -193,13 +193,7 @@ pub(super) fn open(path: &Path) -> Result<Connection, CheckError> {
     if !path.exists() {
         return Err(CheckError::NotThere(path.to_owned()));
     }
-    let open = || {
-        let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-        let db = Connection::open_with_flags(path, flags)?;
-        schema::prepare_reader(&db)?;
-        Ok(db)
-    };
-    open().map_err(cannot_read(path))
+    schema::open_reader(path).map_err(cannot_read(path))
 }
 
 pub(super) fn cannot_read(path: &Path) -> impl FnOnce(rusqlite::Error) -> CheckError {

@@ -43,10 +43,11 @@ impl Inbox {
     /// Reads what the writer has to know, and indexes what an older version or another writer left.
     pub(super) fn open(mut db: Connection, digest: Digest) -> rusqlite::Result<Self> {
         let (last_seq, indexed_seq) =
-            db.query_row("SELECT last_seq, indexed_seq FROM totals", [], |row| Ok((row.get(0)?, row.get(1)?)))?;
+            db.query_row("SELECT last_seq, indexed_seq FROM totals", [], |row| {
+                Ok((row.get(0)?, row.get(1)?))
+            })?;
         let filter = read_filter(&db, last_seq)?;
-        let mut memory =
-            Memory { digest, tail: Tail::default(), filter, run: None, last_seq, indexed_seq };
+        let mut memory = Memory { digest, tail: Tail::default(), filter, run: None, last_seq, indexed_seq };
         loop {
             let entries = read_tail(&db, digest, memory.indexed_seq)?;
             if entries.len() < RUN_MESSAGES {
@@ -70,10 +71,7 @@ impl Inbox {
     ///
     /// # Errors
     /// Nothing was stored, unless the kind is `Unknown`.
-    pub(super) fn commit(
-        &mut self,
-        deliveries: &[&[NewMessage]],
-    ) -> Result<Vec<Vec<Appended>>, StoreError> {
+    pub(super) fn commit(&mut self, deliveries: &[&[NewMessage]]) -> Result<Vec<Vec<Appended>>, StoreError> {
         self.transact("append messages", |tx, memory| {
             let appended = batch::insert_all(tx, memory, deliveries)?;
             let n_stored = appended.iter().flatten().filter(|a| matches!(a, Appended::Stored(_))).count();

@@ -113,7 +113,9 @@ mod tests {
     use super::*;
 
     fn key(n: u64) -> Key {
-        let mixed = |n: u64| n.wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(29).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        let mixed = |n: u64| {
+            n.wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(29).wrapping_mul(0xbf58_476d_1ce4_e5b9)
+        };
         let mut key = [0; 16];
         key[..8].copy_from_slice(&mixed(n).to_le_bytes());
         key[8..].copy_from_slice(&mixed(!n).to_le_bytes());
@@ -131,7 +133,8 @@ mod tests {
         }
         for segment in 62..66_i64 {
             for n in (0..per_segment).step_by(97) {
-                let found: Vec<i64> = filter.candidates(&key(segment.unsigned_abs() * per_segment + n)).collect();
+                let found: Vec<i64> =
+                    filter.candidates(&key(segment.unsigned_abs() * per_segment + n)).collect();
                 assert!(found.contains(&segment), "{n}");
                 assert!(found.is_sorted_by(|a, b| a > b), "the newest first: {found:?}");
             }

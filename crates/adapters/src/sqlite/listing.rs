@@ -7,17 +7,22 @@ use domain::store::Seq;
 use rusqlite::types::{Value, ValueRef};
 use rusqlite::{Row, Transaction, params, params_from_iter};
 
-use super::arm::{Arm, Bounds, arms};
+use super::arm::{Arm, arms};
 use super::row::parsed;
+use super::search::Search;
 use super::time_counts;
 
 /// Offsets from which on the way to the first message is looked up and not walked.
 const SKIPPED_OFFSET_MIN: u64 = 1_000;
 
+/// Messages of a sender that are looked through one by one; if there are more, the index of texts is asked.
+const SEARCHED_MESSAGES_MIN: u64 = 10_000;
+
 pub(super) fn list(tx: &Transaction<'_>, filter: &Filter, page: &Page) -> rusqlite::Result<Listing> {
-    let bounds = Bounds::read(tx)?;
-    let arms = arms(filter, bounds);
-    let total = total(tx, filter, bounds, &arms)?;
+    let search = search(tx, filter)?;
+    let indexed_seq = tx.prepare_cached("SELECT indexed_seq FROM totals")?.query_row([], |row| row.get(0))?;
+    let arms = arms(filter, indexed_seq, search);
+    let total = total(tx, filter, indexed_seq, &arms)?;
     // One more than the page has room for tells whether there is a next one.
     let limit = u64::from(page.limit) + 1;
     let is_by_time = filter.sender.is_none() && filter.text.is_none();
@@ -25,7 +30,7 @@ pub(super) fn list(tx: &Transaction<'_>, filter: &Filter, page: &Page) -> rusqli
         Start::Offset(offset) if *offset >= total => Vec::new(),
         Start::Offset(offset) if *offset >= SKIPPED_OFFSET_MIN && is_by_time => {
             let offset_in_all = message_count(tx)? - total + offset;
-            let unindexed = unindexed_times(tx, bounds)?;
+            let unindexed = unindexed_times(tx, indexed_seq)?;
             let (from_us, skipped) = time_counts::skip(tx, &unindexed, offset_in_all)?;
             walk(tx, arms.map(|arm| arm.not_before(from_us)), limit, offset_in_all - skipped)?
         }
@@ -39,11 +44,16 @@ pub(super) fn list(tx: &Transaction<'_>, filter: &Filter, page: &Page) -> rusqli
     Ok(Listing { messages, total, next })
 }
 
-impl Bounds {
-    pub(super) fn read(tx: &Transaction<'_>) -> rusqlite::Result<Self> {
-        tx.prepare_cached("SELECT indexed_seq FROM totals")?
-            .query_row([], |row| Ok(Self { indexed_seq: row.get(0)? }))
-    }
+/// How to search for the text of a filter, if that is the way to find what it wants.
+fn search(tx: &Transaction<'_>, filter: &Filter) -> rusqlite::Result<Option<Search>> {
+    let Some(search) = filter.text.as_ref().map(|text| Search::of(tx, text)).transpose()?.flatten() else {
+        return Ok(None);
+    };
+    let of_sender = match &filter.sender {
+        Some(sender) => count_of_sender(tx, sender)?,
+        None => u64::MAX,
+    };
+    Ok(Some(search).filter(|_| of_sender > SEARCHED_MESSAGES_MIN))
 }
 
 /// The arrivals of the messages in order of time.
@@ -64,12 +74,10 @@ fn walk(tx: &Transaction<'_>, arms: [Arm; 2], limit: u64, offset: u64) -> rusqli
 }
 
 /// How many messages match. What is counted as it is stored is not counted again.
-fn total(tx: &Transaction<'_>, filter: &Filter, bounds: Bounds, arms: &[Arm; 2]) -> rusqlite::Result<u64> {
+fn total(tx: &Transaction<'_>, filter: &Filter, indexed_seq: i64, arms: &[Arm; 2]) -> rusqlite::Result<u64> {
     match filter {
         Filter { sender: None, since: None, text: None } => message_count(tx),
-        Filter { sender: Some(sender), since: None, text: None } => tx
-            .prepare_cached("SELECT coalesce(sum(message_count), 0) FROM senders WHERE sender = ?1")?
-            .query_row([sender], |row| row.get(0)),
+        Filter { sender: Some(sender), since: None, text: None } => count_of_sender(tx, sender),
         Filter { sender: None, since: Some(since), text: None } => {
             let (ts_us, finer) = (since.at().as_micros(), since.finer());
             let in_span: u64 = tx
@@ -78,10 +86,9 @@ fn total(tx: &Transaction<'_>, filter: &Filter, bounds: Bounds, arms: &[Arm; 2])
                              WHERE seq <= ?1 AND ts_us >= ?2 AND (ts_us, ts_finer) < (?3, ?4)) \
                           + (SELECT count(*) FROM messages WHERE seq > ?1 AND (ts_us, ts_finer) < (?3, ?4))",
                 )?
-                .query_row(
-                    params![bounds.indexed_seq, time_counts::start_of_span(ts_us), ts_us, finer],
-                    |row| row.get(0),
-                )?;
+                .query_row(params![indexed_seq, time_counts::start_of_span(ts_us), ts_us, finer], |row| {
+                    row.get(0)
+                })?;
             Ok(message_count(tx)? - time_counts::count_before_span(tx, ts_us)? - in_span)
         }
         _ => arms.iter().try_fold(0, |total, arm| {
@@ -96,9 +103,14 @@ fn message_count(tx: &Transaction<'_>) -> rusqlite::Result<u64> {
     tx.prepare_cached("SELECT message_count FROM totals")?.query_row([], |row| row.get(0))
 }
 
-fn unindexed_times(tx: &Transaction<'_>, bounds: Bounds) -> rusqlite::Result<Vec<i64>> {
+fn count_of_sender(tx: &Transaction<'_>, sender: &str) -> rusqlite::Result<u64> {
+    tx.prepare_cached("SELECT coalesce(sum(message_count), 0) FROM senders WHERE sender = ?1")?
+        .query_row([sender], |row| row.get(0))
+}
+
+fn unindexed_times(tx: &Transaction<'_>, indexed_seq: i64) -> rusqlite::Result<Vec<i64>> {
     tx.prepare_cached("SELECT ts_us FROM messages WHERE seq > ?1")?
-        .query_map([bounds.indexed_seq], |row| row.get(0))?
+        .query_map([indexed_seq], |row| row.get(0))?
         .collect()
 }
 

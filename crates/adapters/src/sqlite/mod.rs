@@ -17,18 +17,20 @@ mod restore;
 mod row;
 mod run;
 mod schema;
+mod search;
 mod statistics;
 mod tail;
 mod time_counts;
 mod writer;
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
 use domain::message::NewMessage;
-use domain::signature::BodyDigest;
 use domain::query::{Filter, Listing, MessageQuery, Page, Stats};
+use domain::signature::BodyDigest;
 use domain::store::{Appended, MessageStore, StoreError};
 use rustix::fs::StatVfs;
 
@@ -40,6 +42,7 @@ pub use writer::{BATCH_MESSAGES_MAX, QUEUE_BYTES_MAX, QUEUE_DELIVERIES_MAX};
 
 use inbox::Inbox;
 use reader::Reader;
+use search::SearchIndex;
 use writer::Writer;
 
 /// A store in one SQLite database.
@@ -47,6 +50,7 @@ pub struct SqliteStore {
     path: PathBuf,
     writer: Writer,
     reader: Reader,
+    search: Arc<SearchIndex>,
 }
 
 /// SHA-256. It comes as an argument, since digests are another adapter's matter.
@@ -98,17 +102,22 @@ impl SqliteStore {
     pub fn open(options: SqliteOptions) -> Result<Self, OpenError> {
         let path = options.path.clone();
         let db = schema::open_and_migrate(&path)?;
-        let reader = Reader::open(&path)?;
         let inbox = Inbox::open(db, options.digest)
             .map_err(|source| OpenError::Sqlite { path: path.clone(), source })?;
+        let search = Arc::new(SearchIndex::start(&path)?);
+        let reader = Reader::open(&path)?;
         let writer = Writer::start(inbox, options);
-        Ok(Self { path, writer, reader })
+        Ok(Self { path, writer, reader, search })
     }
 
     /// Takes no more messages, commits those that wait, moves the write-ahead log into the database
     /// and closes it. What is appended later fails.
     pub async fn close(&self) {
+        let search = Arc::clone(&self.search);
+        let ended = tokio::task::spawn_blocking(move || search.close());
         self.writer.close().await;
+        // It does not panic.
+        let _ = ended.await;
     }
 
     /// What the store takes up now; what can't be looked at counts as nothing.

@@ -16,6 +16,7 @@ use tokio::sync::Semaphore;
 use super::error::{failure, store_error};
 use super::listing::list;
 use super::schema::{self, OpenError, SCHEMA_VERSION};
+use super::search;
 use super::statistics::stats;
 
 /// Questions answered at once. They compete with the writer for the same cores and disk.
@@ -39,10 +40,12 @@ pub(super) struct Reader {
 
 impl Reader {
     pub(super) fn open(path: &Path) -> Result<Self, OpenError> {
+        let search = search::path_of(path).to_string_lossy().into_owned();
         let manager = SqliteConnectionManager::file(path)
             .with_flags(OpenFlags::SQLITE_OPEN_READ_ONLY)
-            .with_init(|db| {
+            .with_init(move |db| {
                 schema::prepare_reader(db)?;
+                db.execute("ATTACH ?1 AS search", [&search])?;
                 register_text_contains(db)
             });
         // One more than questions have turns: readiness has a turn of its own and never waits for a slow one.

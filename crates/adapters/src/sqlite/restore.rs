@@ -15,9 +15,10 @@ use rusqlite::config::DbConfig;
 use rusqlite::{Connection, ErrorCode, OpenFlags};
 
 use super::backup::{copy_pages, folder_of};
-use super::{Digest, beside};
 use super::check::{self, CheckError, Report};
 use super::schema::{self, OpenError, SCHEMA_VERSION};
+use super::search;
+use super::{Digest, beside};
 
 /// Why nothing was restored. A database that was there is as it was; one that was not may be there
 /// now, and empty.
@@ -101,6 +102,7 @@ pub fn restore(
             _ => {}
         }
     }
+    search::remove(path).map_err(file)?;
     copy_pages(&snapshot, &mut target, progress).map_err(cannot_write(path))?;
     target.close().map_err(|(_, error)| cannot_write(path)(error))?;
     File::open(folder_of(path)).and_then(|folder| folder.sync_all()).map_err(file)?;

@@ -20,7 +20,7 @@ pub const SCHEMA_VERSION: i32 = 2;
 const SQLITE_VERSION_MIN: i32 = 3_051_003;
 
 /// How long to wait for a lock that another process holds (a backup, an operator's shell).
-const BUSY_WAIT_MAX: Duration = Duration::from_secs(5);
+pub(super) const BUSY_WAIT_MAX: Duration = Duration::from_secs(5);
 
 /// What the write-ahead log is cut back to after it grew under a long read.
 const WAL_BYTES_KEPT: u64 = 64 << 20;
@@ -140,6 +140,14 @@ fn prepare_writer(db: &Connection) -> rusqlite::Result<String> {
     db.pragma_update(None, "cache_size", format!("-{WRITER_CACHE_KIB}"))?;
     db.set_prepared_statement_cache_capacity(32);
     Ok(mode)
+}
+
+/// Opens an existing database only to read it.
+pub(super) fn open_reader(path: &Path) -> rusqlite::Result<Connection> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let db = Connection::open_with_flags(path, flags)?;
+    prepare_reader(&db)?;
+    Ok(db)
 }
 
 /// Settings of a connection that reads.

@@ -79,11 +79,7 @@ fn count(tx: &Transaction<'_>, level: u32, spans: Range<i64>) -> rusqlite::Resul
 /// Where to begin to walk so as to come to the message at `offset` in order of time: the start of a
 /// span of level 0, and how many messages are older than that. `unindexed_us` are the times of the
 /// messages that the counts leave out, in order.
-pub(super) fn skip(
-    tx: &Transaction<'_>,
-    unindexed_us: &[i64],
-    offset: u64,
-) -> rusqlite::Result<(i64, u64)> {
+pub(super) fn skip(tx: &Transaction<'_>, unindexed_us: &[i64], offset: u64) -> rusqlite::Result<(i64, u64)> {
     let mut before = 0;
     let mut spans = i64::MIN..i64::MAX;
     for level in (0..LEVELS).rev() {
@@ -104,7 +100,9 @@ fn span_at(
     offset: u64,
 ) -> rusqlite::Result<(i64, u64)> {
     let mut counts: BTreeMap<i64, u64> = tx
-        .prepare_cached("SELECT span, message_count FROM time_counts WHERE level = ?1 AND span >= ?2 AND span < ?3")?
+        .prepare_cached(
+            "SELECT span, message_count FROM time_counts WHERE level = ?1 AND span >= ?2 AND span < ?3",
+        )?
         .query_map(params![level, spans.start, spans.end], |row| Ok((row.get(0)?, row.get(1)?)))?
         .collect::<rusqlite::Result<_>>()?;
     for ts_us in unindexed_us {

@@ -422,7 +422,10 @@ async fn a_check_compares_the_indexes_with_the_messages() {
         ("UPDATE message_keys SET seq = 8 WHERE seq = 7", "message 7 is not in message_keys"),
         ("UPDATE messages SET message_id = 'm0-1' WHERE seq = 5000", "messages 2 and 5000 have the same"),
         ("DELETE FROM messages_by_time WHERE seq = 7", "message 7 is not in messages_by_time"),
-        ("UPDATE messages_by_sender SET sender = '+9' WHERE seq = 7", "message 7 is not in messages_by_sender"),
+        (
+            "UPDATE messages_by_sender SET sender = '+9' WHERE seq = 7",
+            "message 7 is not in messages_by_sender",
+        ),
         ("INSERT INTO messages_by_time VALUES (1, '', 'm', 1)", "messages_by_time has"),
         ("UPDATE totals SET last_seq = 4999", "the last message is 5000, recorded are 4999"),
         ("INSERT INTO segments VALUES (0, zeroblob(131072))", "the filter of segment 0 leaves out keys"),

@@ -6,7 +6,9 @@ use actix_web::http::header::ContentType;
 use actix_web::web::{Data, Json};
 use actix_web::{HttpRequest, HttpResponse};
 use domain::message::{MessageText, PhoneNumber};
-use domain::query::{Filter, Listing, Message, PAGE_LIMIT_DEFAULT, PAGE_LIMIT_MAX, Page, Start, Stats, TextQuery};
+use domain::query::{
+    Filter, Listing, Message, PAGE_LIMIT_DEFAULT, PAGE_LIMIT_MAX, Page, Start, Stats, TextQuery,
+};
 use domain::time::ExactTime;
 use percent_encoding::percent_decode_str;
 use serde::Serialize;

@@ -1,0 +1,237 @@
+//! The index of texts: which messages may have a text that contains another.
+//!
+//! It is a file of its own beside the database, so that a thread of low priority writes it and no message waits
+//! for it. It can be made anew from the messages at any time, and is when it does not fit them: when it was
+//! left over from another database, or is damaged. What it does not have yet is looked through.
+//!
+//! Texts go in folded, and by each three characters in a row (trigrams, [FTS5]): what contains the trigrams of a
+//! query need not contain the query, so that whoever asks looks at the text, too.
+//!
+//! [FTS5]: https://sqlite.org/fts5.html#the_trigram_tokenizer
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
+use std::sync::{Mutex, PoisonError};
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use domain::query::{TextQuery, fold_case};
+use rusqlite::types::ValueRef;
+use rusqlite::{Connection, OptionalExtension, Transaction, TransactionBehavior, params};
+
+use super::beside;
+use super::schema::{self, BUSY_WAIT_MAX, OpenError};
+
+/// Characters of a trigram: a shorter text is not found by an index of these.
+const TRIGRAM_CHARS: usize = 3;
+
+/// Messages that are indexed in one transaction: some ten milliseconds of work.
+const BATCH_MESSAGES: usize = 1_000;
+
+/// How long messages may wait to be indexed. Until then they are looked through, a microsecond each.
+const INDEX_EVERY: Duration = Duration::from_millis(250);
+
+/// How long the thread waits to look again after an error.
+const RETRY_AFTER: Duration = Duration::from_secs(5);
+
+/// What it yields to everything else that the machine has to do (see nice(1)).
+const NICENESS: i32 = 10;
+
+/// Trigrams of a query that are looked up: the rarest ones. More of them rule out little more.
+const QUERY_TRIGRAMS_MAX: usize = 4;
+
+/// Trigrams of a query that are compared to find those: enough for a phrase of some ten words.
+const COMPARED_TRIGRAMS_MAX: usize = 64;
+
+/// How rare a trigram is, is told by where the index has it for this many'th time.
+const COMPARED_HITS: u32 = 256;
+
+/// What the file is made of. `texts` has no content of its own, and only which messages have a trigram, not where.
+const SCHEMA: &str = "
+    CREATE TABLE progress (
+        id           INTEGER PRIMARY KEY CHECK (id = 1),
+        searched_seq INTEGER NOT NULL, -- the last message that is indexed, or had no text
+        body_sha256  BLOB              -- of that message, to tell whether this index is of this database
+    ) STRICT;
+    INSERT INTO progress (id, searched_seq) VALUES (1, 0);
+    CREATE VIRTUAL TABLE texts USING fts5(
+        text, content = '', contentless_delete = 1, detail = 'none', tokenize = 'trigram case_sensitive 1'
+    );";
+
+/// The version of that.
+const SCHEMA_VERSION: i32 = 1;
+
+/// The index file of the database at `path`.
+pub(super) fn path_of(path: &Path) -> PathBuf {
+    beside(path, "-search")
+}
+
+/// The thread that keeps the index up to date. It ends soon after this is dropped.
+pub(super) struct SearchIndex {
+    running: Mutex<Option<(mpsc::Sender<()>, JoinHandle<()>)>>,
+}
+
+impl SearchIndex {
+    /// Opens the index of the database at `path`, or makes a new one if there is none that fits, and starts to
+    /// keep it up to date.
+    pub(super) fn start(path: &Path) -> Result<Self, OpenError> {
+        let sqlite = |source| OpenError::Sqlite { path: path_of(path), source };
+        let messages = schema::open_reader(path).map_err(sqlite)?;
+        let index = match open(path).and_then(|index| Ok((fits(&index, &messages)?, index))) {
+            Ok((true, index)) => index,
+            Ok((false, _)) | Err(_) => {
+                remove(path).map_err(|source| OpenError::Folder { path: path_of(path), source })?;
+                open(path).map_err(sqlite)?
+            }
+        };
+        let (end, ended) = mpsc::channel();
+        let thread = thread::Builder::new()
+            .name("sqlite-search".to_owned())
+            .spawn(move || keep_up(index, &messages, &ended))
+            .expect("a thread can be started while the program starts");
+        Ok(Self { running: Mutex::new(Some((end, thread))) })
+    }
+
+    /// Ends the thread, which closes what it has open; waits for what it is about, some milliseconds.
+    pub(super) fn close(&self) {
+        let running = self.running.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some((end, thread)) = running {
+            drop(end);
+            // A panic of the thread was printed when it happened; what it left is mended at the next start.
+            let _ = thread.join();
+        }
+    }
+}
+
+/// Removes the index: what it was made from is there no longer, or it does not fit.
+pub(super) fn remove(path: &Path) -> io::Result<()> {
+    for suffix in ["", "-wal", "-shm"] {
+        match fs::remove_file(beside(&path_of(path), suffix)) {
+            Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+fn open(path: &Path) -> rusqlite::Result<Connection> {
+    let mut index = Connection::open(path_of(path))?;
+    index.busy_timeout(BUSY_WAIT_MAX)?;
+    index.pragma_update_and_check(None, "journal_mode", "wal", |_| Ok(()))?;
+    // What a power cut takes is made again.
+    index.pragma_update(None, "synchronous", "normal")?;
+    let version: i32 = index.pragma_query_value(None, "user_version", |row| row.get(0))?;
+    if version == 0 {
+        let tx = index.transaction_with_behavior(TransactionBehavior::Immediate)?;
+        tx.execute_batch(SCHEMA)?;
+        tx.pragma_update(None, "user_version", SCHEMA_VERSION)?;
+        tx.commit()?;
+    }
+    Ok(index)
+}
+
+/// Whether it was made from these messages, by this version.
+fn fits(index: &Connection, messages: &Connection) -> rusqlite::Result<bool> {
+    let version: i32 = index.pragma_query_value(None, "user_version", |row| row.get(0))?;
+    let (searched_seq, digest): (i64, Option<Vec<u8>>) =
+        index.query_row("SELECT searched_seq, body_sha256 FROM progress", [], |row| {
+            Ok((row.get(0)?, row.get(1)?))
+        })?;
+    let last_seq: i64 = messages.query_row("SELECT last_seq FROM totals", [], |row| row.get(0))?;
+    let of_message: Option<Vec<u8>> = messages
+        .query_row("SELECT body_sha256 FROM messages WHERE seq = ?1", [searched_seq], |row| row.get(0))
+        .optional()?;
+    Ok(version == SCHEMA_VERSION && searched_seq <= last_seq && of_message.is_none_or(|d| Some(d) == digest))
+}
+
+fn keep_up(mut index: Connection, messages: &Connection, ended: &Receiver<()>) {
+    // Without leave to be nice it competes with everybody else, and does the same.
+    let _ = rustix::process::nice(NICENESS);
+    let mut wait = Duration::ZERO;
+    while ended.recv_timeout(wait) == Err(RecvTimeoutError::Timeout) {
+        wait = match index_batch(&mut index, messages) {
+            Ok(BATCH_MESSAGES) => Duration::ZERO,
+            Ok(_) => INDEX_EVERY,
+            Err(_) => RETRY_AFTER,
+        };
+    }
+}
+
+/// Indexes the next messages; returns how many there were.
+fn index_batch(index: &mut Connection, messages: &Connection) -> rusqlite::Result<usize> {
+    let tx = index.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    let mut searched_seq: i64 = tx.query_row("SELECT searched_seq FROM progress", [], |row| row.get(0))?;
+    let mut digest: Vec<u8> = Vec::new();
+    let mut n_messages = 0;
+    {
+        let mut insert = tx.prepare_cached("INSERT INTO texts (rowid, text) VALUES (?1, ?2)")?;
+        let mut next = messages.prepare_cached(
+            "SELECT seq, text, body_sha256 FROM messages WHERE seq > ?1 ORDER BY seq LIMIT ?2",
+        )?;
+        let mut rows = next.query(params![searched_seq, BATCH_MESSAGES])?;
+        while let Some(row) = rows.next()? {
+            searched_seq = row.get(0)?;
+            if let ValueRef::Text(text) = row.get_ref(1)? {
+                insert
+                    .execute(params![searched_seq, indexable(&fold_case(&String::from_utf8_lossy(text)))])?;
+            }
+            digest = row.get(2)?;
+            n_messages += 1;
+        }
+    }
+    if n_messages > 0 {
+        tx.execute("UPDATE progress SET searched_seq = ?1, body_sha256 = ?2", params![searched_seq, digest])?;
+    }
+    tx.commit()?;
+    Ok(n_messages)
+}
+
+/// To FTS5 a text ends where it has a NUL.
+fn indexable(folded: &str) -> String {
+    folded.replace('\0', "\u{fffd}")
+}
+
+/// How to find a text by the index.
+pub(super) struct Search {
+    /// What a message has to match to come into question, in the language of FTS5.
+    pub(super) matching: String,
+    /// The last message that is indexed.
+    pub(super) searched_seq: i64,
+}
+
+impl Search {
+    /// `None` if the text is too short to have trigrams. The index is attached as `search`.
+    ///
+    /// It is the first to be read in a transaction: a message that is purged later may be gone from the index,
+    /// but then it is gone from the snapshot of the messages, too.
+    pub(super) fn of(tx: &Transaction<'_>, text: &TextQuery) -> rusqlite::Result<Option<Self>> {
+        let trigrams = trigrams(&indexable(text.folded()));
+        if trigrams.is_empty() {
+            return Ok(None);
+        }
+        let searched_seq =
+            tx.prepare_cached("SELECT searched_seq FROM search.progress")?.query_row([], |row| row.get(0))?;
+        let mut by_rarity = Vec::new();
+        for trigram in trigrams {
+            let matching = format!("\"{}\"", trigram.replace('"', "\"\""));
+            let hit: Option<i64> = tx
+                .prepare_cached("SELECT rowid FROM search.texts WHERE texts MATCH ?1 LIMIT 1 OFFSET ?2")?
+                .query_row(params![matching, COMPARED_HITS], |row| row.get(0))
+                .optional()?;
+            // Nowhere so often is the rarest; else the later, the rarer.
+            by_rarity.push((hit.map_or(i64::MIN, |seq| -seq), matching));
+        }
+        by_rarity.sort();
+        by_rarity.truncate(QUERY_TRIGRAMS_MAX);
+        let rarest: Vec<String> = by_rarity.into_iter().map(|(_, matching)| matching).collect();
+        Ok(Some(Self { matching: rarest.join(" AND "), searched_seq }))
+    }
+}
+
+fn trigrams(text: &str) -> BTreeSet<String> {
+    let chars: Vec<char> = text.chars().collect();
+    chars.windows(TRIGRAM_CHARS).map(|w| w.iter().collect()).take(COMPARED_TRIGRAMS_MAX).collect()
+}
