@@ -18,12 +18,12 @@ use super::plan::Plan;
 pub(super) type Listed = BTreeMap<String, u64>;
 
 /// An instance to ask, on which nothing is under way.
-pub(super) struct Client<'a> {
+pub(super) struct Inbox<'a> {
     pub(super) agent: &'a Agent,
     pub(super) addr: SocketAddr,
 }
 
-impl Client<'_> {
+impl Inbox<'_> {
     /// Lists every phone number's messages, and has each met by the ledger that it belongs to.
     ///
     /// By phone number because the offsets stay small: to list everything page by page takes a time that grows
@@ -61,7 +61,7 @@ impl Client<'_> {
             }
         }
         for lost in ledgers.iter().flat_map(Ledger::lost) {
-            findings.note(Promise::Lost, format!("{lost:?}"));
+            findings.note(Promise::Lost, lost);
         }
         Ok(listed)
     }

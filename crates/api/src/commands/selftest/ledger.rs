@@ -10,8 +10,8 @@ use serde_json::Value;
 
 use super::plan::{Name, Plan, Version};
 
-/// Findings that are told in full: who looks into the first ten has enough to do.
-const TOLD_MAX: usize = 10;
+/// Findings of a kind that are told in full: who looks into the first five has enough to do.
+const TOLD_OF_A_KIND_MAX: usize = 5;
 
 /// A promise that may be broken, as it is reported.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -34,8 +34,11 @@ pub(super) enum Promise {
 
 /// The promises that were broken.
 #[derive(Debug, Default)]
-pub(super) struct Findings {
-    counts: BTreeMap<Promise, u64>,
+pub(super) struct Findings(BTreeMap<Promise, Found>);
+
+#[derive(Debug, Default)]
+struct Found {
+    n: u64,
     told: Vec<String>,
 }
 
@@ -68,32 +71,30 @@ struct Known {
 
 impl Findings {
     pub(super) fn note(&mut self, promise: Promise, what: impl fmt::Display) {
-        *self.counts.entry(promise).or_default() += 1;
-        if self.told.len() < TOLD_MAX {
-            self.told.push(format!("{promise:?}: {what}"));
-        }
+        self.add_found(promise, Found { n: 1, told: vec![what.to_string()] });
     }
 
     pub(super) fn add(&mut self, other: Self) {
-        for (promise, n) in other.counts {
-            *self.counts.entry(promise).or_default() += n;
+        for (promise, found) in other.0 {
+            self.add_found(promise, found);
         }
-        self.told.extend(other.told);
-        self.told.truncate(TOLD_MAX);
+    }
+
+    fn add_found(&mut self, promise: Promise, new: Found) {
+        let found = self.0.entry(promise).or_default();
+        found.n += new.n;
+        found.told.extend(new.told);
+        found.told.truncate(TOLD_OF_A_KIND_MAX);
     }
 
     pub(super) fn is_empty(&self) -> bool {
-        self.counts.is_empty()
-    }
-
-    pub(super) fn count(&self, promise: Promise) -> u64 {
-        self.counts.get(&promise).copied().unwrap_or(0)
+        self.0.is_empty()
     }
 }
 
 impl fmt::Display for Findings {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let n = |promise| self.count(promise);
+        let n = |promise| self.0.get(&promise).map_or(0, |found| found.n);
         write!(
             f,
             "lost {}, doubled {}, invented {}, altered {}, miscounted {}, misanswered {}, damaged {}",
@@ -105,7 +106,10 @@ impl fmt::Display for Findings {
             n(Promise::Misanswered),
             n(Promise::Damaged)
         )?;
-        self.told.iter().try_for_each(|told| write!(f, "\n  {told}"))
+        for (promise, found) in &self.0 {
+            found.told.iter().try_for_each(|what| write!(f, "\n  {promise:?}: {what}"))?;
+        }
+        Ok(())
     }
 }
 
@@ -169,11 +173,10 @@ impl Ledger {
         if is_one { Ok(()) } else { Err(Promise::Altered) }
     }
 
-    /// The messages that were acknowledged and not met.
-    pub(super) fn lost(&self) -> impl Iterator<Item = Name> {
-        let lost = |known: &Known| known.acknowledged && !known.met;
-        let numbers = (0..).zip(&self.messages).filter(move |(_, known)| lost(known));
-        numbers.map(|(number, _)| Name { sender: self.sender, number })
+    /// The ids of the messages that were acknowledged and not met.
+    pub(super) fn lost(&self) -> impl Iterator<Item = String> {
+        let lost = (0..).zip(&self.messages).filter(|(_, known)| known.acknowledged && !known.met);
+        lost.map(|(number, _)| self.plan.message_id(Name { sender: self.sender, number }))
     }
 
     /// How many messages of unknown outcome are left, and how many of these were met.
@@ -242,7 +245,7 @@ mod tests {
         refused.record(1, A, Created).unwrap();
         let payload = PLAN.payload(Name { sender: 0, number: 0 }, A);
         assert_eq!(refused.meet(0, &payload), Err(Promise::Invented));
-        assert_eq!(refused.lost().collect::<Vec<_>>(), [Name { sender: 0, number: 1 }]);
+        assert_eq!(refused.lost().collect::<Vec<_>>(), [PLAN.message_id(Name { sender: 0, number: 1 })]);
     }
 
     #[test]
@@ -276,7 +279,7 @@ mod tests {
         assert!(!findings.is_empty());
         let said = findings.to_string();
         assert!(said.contains("lost 20, doubled 0") && said.contains("damaged 20"), "{said}");
-        assert_eq!(said.lines().count(), 1 + TOLD_MAX);
+        assert_eq!(said.lines().count(), 1 + 2 * TOLD_OF_A_KIND_MAX);
     }
 
     #[test]

@@ -4,6 +4,7 @@ mod audit;
 mod instance;
 mod ledger;
 mod plan;
+mod report;
 mod sender;
 
 use std::fmt;
@@ -20,10 +21,11 @@ use indicatif::{ProgressBar, ProgressStyle};
 use ureq::Agent;
 use uuid::Uuid;
 
-use self::audit::Client;
+use self::audit::Inbox;
 use self::instance::{Instance, Settings};
 use self::ledger::{Findings, Ledger};
 use self::plan::{Kill, Plan, SENDERS};
+use self::report::Report;
 use self::sender::{Counts, Life, Sender};
 use super::{Error, client};
 
@@ -87,19 +89,6 @@ pub fn run(args: &Args) -> Result<(), Error> {
     removed.map_err(Error::io(format!("remove {}", settings.folder.display())))
 }
 
-/// What came of a run.
-struct Report {
-    kills: u16,
-    took: Duration,
-    /// From the start of a process until it was ready, shortest first.
-    starts: Vec<Duration>,
-    counts: Counts,
-    stored: u64,
-    /// Messages that are left without an answer, and how many of them are stored.
-    unknown: (u64, u64),
-    findings: Findings,
-}
-
 fn test(args: &Args, plan: Plan, settings: &Settings) -> Result<Report, Error> {
     let signer = XSignature::new(settings.secret.as_bytes())?;
     let mut senders: Vec<Sender<'_>> = (0..SENDERS).map(|n| Sender::new(plan, n, &signer)).collect();
@@ -117,6 +106,7 @@ fn test(args: &Args, plan: Plan, settings: &Settings) -> Result<Report, Error> {
         }
     }
     bar.finish_and_clear();
+    let took = started.elapsed();
 
     let mut counts = Counts::default();
     let mut findings = Findings::default();
@@ -129,7 +119,7 @@ fn test(args: &Args, plan: Plan, settings: &Settings) -> Result<Report, Error> {
     let stored = audit(plan, settings, &mut ledgers, &mut findings)?;
     let unknown = ledgers.iter().map(Ledger::unknown).fold((0, 0), |all, one| (all.0 + one.0, all.1 + one.1));
     starts.sort_unstable();
-    Ok(Report { kills, took: started.elapsed(), starts, counts, stored, unknown, findings })
+    Ok(Report { kills, took, starts, counts, stored, unknown, findings })
 }
 
 /// One instance from its start to its kill; returns how long it took to be ready, if it lived so long.
@@ -180,9 +170,9 @@ fn audit(
     let agent = agent();
     let mut instance = Instance::spawn(settings)?;
     let (addr, _) = instance.wait_until_ready(&agent)?;
-    let client = Client { agent: &agent, addr };
-    let listed = client.meet_all(plan, ledgers, findings)?;
-    client.check_stats(&listed, findings)?;
+    let inbox = Inbox { agent: &agent, addr };
+    let listed = inbox.meet_all(plan, ledgers, findings)?;
+    inbox.check_stats(&listed, findings)?;
     instance.stop()?;
     audit::check_database(&settings.database(), &listed, findings)?;
     Ok(listed.values().sum())
@@ -191,23 +181,4 @@ fn audit(
 /// For one instance, which is on this machine.
 fn agent() -> Agent {
     client::config(SENDERS.into()).proxy(None).build().new_agent()
-}
-
-impl fmt::Display for Report {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { kills, took, starts, counts, stored, unknown: (unknown, unknown_stored), findings } = self;
-        let ms = |d: Option<&Duration>| d.map_or(0.0, |d| d.as_secs_f64() * 1e3);
-        let (p50, max) = (ms(starts.get(starts.len() / 2)), ms(starts.last()));
-        let secs = took.as_secs_f64();
-        writeln!(f, "kills {kills} in {secs:.1} s; ready after p50 {p50:.0} ms, max {max:.0} ms")?;
-        let Counts { sent, created, duplicate, refused_signature, refused_payload, .. } = counts;
-        let Counts { unavailable, hung_up, cut_off, .. } = counts;
-        writeln!(
-            f,
-            "sent {sent}: created {created}, duplicate {duplicate}, 401 {refused_signature}, \
-             422 {refused_payload}, 503 {unavailable}, hung up {hung_up}, cut off {cut_off}"
-        )?;
-        writeln!(f, "stored {stored}; left without an answer {unknown}, of which stored {unknown_stored}")?;
-        write!(f, "{findings}")
-    }
 }

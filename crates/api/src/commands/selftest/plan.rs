@@ -120,7 +120,7 @@ impl Plan {
         })
     }
 
-    fn message_id(self, name: Name) -> String {
+    pub(super) fn message_id(self, name: Name) -> String {
         format!("selftest-{:016x}-{}-{}", self.seed, name.sender, name.number)
     }
 

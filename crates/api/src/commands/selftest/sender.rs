@@ -84,8 +84,12 @@ impl<'a> Sender<'a> {
         }
     }
 
+    fn name(&self, attempt: Attempt) -> Name {
+        Name { sender: self.sender, number: attempt.number }
+    }
+
     fn send(&mut self, life: &Life<'_>, attempt: Attempt) -> Result<(), CutOff> {
-        let body = self.plan.body(Name { sender: self.sender, number: attempt.number }, attempt.form);
+        let body = self.plan.body(self.name(attempt), attempt.form);
         let signature = match attempt.form {
             Form::Forged => self.signer.sign(b"another body"),
             Form::Valid(_) | Form::Broken => self.signer.sign(&body),
@@ -146,7 +150,13 @@ impl<'a> Sender<'a> {
         if let Form::Valid(version) = attempt.form
             && let Err(promise) = self.ledger.record(attempt.number, version, outcome)
         {
-            self.findings.note(promise, format!("sender {}, {attempt:?}: {outcome:?}", self.sender));
+            self.findings.note(
+                promise,
+                format!(
+                    "{} sent as {version:?} was answered {outcome:?}",
+                    self.plan.message_id(self.name(attempt))
+                ),
+            );
         }
     }
 }
