@@ -49,7 +49,7 @@ impl Inbox<'_> {
                 for message in messages {
                     n_met += 1;
                     if let Err(promise) = meet(plan, ledgers, message) {
-                        findings.note(promise, message);
+                        findings.note(promise, &message["message_id"]);
                     }
                 }
             }

@@ -18,6 +18,9 @@ use super::super::Error;
 /// For an instance to be ready: it has at most one life's write-ahead log to read.
 const START_TIME_MAX: Duration = Duration::from_secs(30);
 
+/// The database, in the folder of the run.
+const DATABASE: &str = "app.db";
+
 /// What every instance of a run is started with.
 pub(super) struct Settings {
     /// It is run there, and has its database there.
@@ -30,8 +33,6 @@ impl Settings {
         self.folder.join(DATABASE)
     }
 }
-
-const DATABASE: &str = "app.db";
 
 /// A running process; it is killed when it is dropped.
 pub(super) struct Instance {

@@ -18,7 +18,7 @@ const TOLD_OF_A_KIND_MAX: usize = 5;
 pub(super) enum Promise {
     /// It was answered 200 and is not there.
     Lost,
-    /// It is there twice, or was answered `created` after a 200.
+    /// It is there twice, or was answered `created` after a 200: it was taken twice, or lost and came again.
     Doubled,
     /// It is there, or was called a duplicate, and was never sent so that it may be.
     Invented,

@@ -30,6 +30,7 @@ pub(super) struct Counts {
     pub(super) sent: u64,
     pub(super) created: u64,
     pub(super) duplicate: u64,
+    /// 401, or 429 after too many of them.
     pub(super) refused_signature: u64,
     pub(super) refused_payload: u64,
     pub(super) unavailable: u64,
@@ -42,6 +43,7 @@ pub(super) struct Counts {
 /// The instance answers no more.
 struct CutOff;
 
+/// Its place in the plan, what it knows, and what it found.
 pub(super) struct Sender<'a> {
     sender: u8,
     plan: Plan,
@@ -150,13 +152,8 @@ impl<'a> Sender<'a> {
         if let Form::Valid(version) = attempt.form
             && let Err(promise) = self.ledger.record(attempt.number, version, outcome)
         {
-            self.findings.note(
-                promise,
-                format!(
-                    "{} sent as {version:?} was answered {outcome:?}",
-                    self.plan.message_id(self.name(attempt))
-                ),
-            );
+            let id = self.plan.message_id(self.name(attempt));
+            self.findings.note(promise, format!("{id} sent as {version:?} was answered {outcome:?}"));
         }
     }
 }
