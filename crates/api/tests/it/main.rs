@@ -12,6 +12,7 @@ mod logs;
 mod messages;
 mod metrics;
 mod process;
+mod selftest;
 mod stats;
 mod test_app;
 mod webhook;
