@@ -1,6 +1,5 @@
-//! The description of the API: an OpenAPI 3.1 document, made from what the code is made of. The routes say
-//! what they answer if all goes well, from the structs that are serialised; how errors are answered is asked of the
-//! errors.
+//! The description of the API: an OpenAPI 3.1 document. The routes say what they are asked and answer if all
+//! goes well, with the structs that are serialised; what they answer else is asked of the errors.
 
 mod errors;
 pub(crate) mod fields;

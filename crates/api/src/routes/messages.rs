@@ -18,7 +18,7 @@ use crate::error::{ApiError, InvalidField};
 use crate::openapi::fields;
 use crate::openapi::parameters::ListParameters;
 
-/// Largest offset: what SQLite can count to.
+/// Largest offset: an integer of SQLite goes no further.
 pub(crate) const OFFSET_MAX: u64 = i64::MAX.unsigned_abs();
 
 /// List messages

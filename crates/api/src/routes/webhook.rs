@@ -49,8 +49,9 @@ impl ToSchema for WebhookResult {}
 
 /// Receive a message
 ///
-/// The signature is looked at before the body is, and the answer is 200 only when the message is on disk. Sending
-/// it again is safe: what has the same `message_id` is answered 200, too, and the first one is kept untouched.
+/// The signature is looked at before the body is, and the answer is 200 only when the message is on disk.
+/// Sending it again is safe: what has the same `message_id` is answered 200, too, and the first one is kept
+/// untouched.
 #[utoipa::path(post, path = "/webhook",
     params(("X-Signature" = String, Header,
         description = "HMAC-SHA256 of the raw body under the shared secret, in hex.",
