@@ -11,6 +11,7 @@ mod http;
 mod logs;
 mod messages;
 mod metrics;
+mod openapi;
 mod process;
 mod selftest;
 mod stats;
