@@ -10,6 +10,7 @@ use domain::message::{MessageId, Rule};
 use domain::payload::{self, FieldError, InvalidPayload, Problem};
 use domain::store::{StoreError, StoreErrorKind};
 use serde::Serialize;
+use utoipa::ToSchema;
 
 /// When to try again after `Busy` or `Unknown`: a queue empties within this.
 const RETRY_BUSY_SECS: u32 = 1;
@@ -68,7 +69,7 @@ pub enum ApiError {
 }
 
 /// One broken rule, as clients are told.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
 pub struct InvalidField {
     /// Which rule: a word that does not change.
     #[serde(rename = "type")]
@@ -79,9 +80,20 @@ pub struct InvalidField {
     pub msg: String,
 }
 
-#[derive(Serialize)]
-struct ErrorBody<D> {
-    detail: D,
+/// Why a request is not answered 200.
+#[derive(Serialize, ToSchema)]
+#[schema(as = Error)]
+pub(crate) struct ErrorBody<'a> {
+    /// For people; the status is for programs.
+    detail: &'a str,
+}
+
+/// The rules that a payload or a query breaks.
+#[derive(Serialize, ToSchema)]
+#[schema(as = ValidationError)]
+pub(crate) struct ValidationErrorBody<'a> {
+    /// Every broken rule, not only the first.
+    detail: Cow<'a, [InvalidField]>,
 }
 
 impl ApiError {
@@ -182,10 +194,10 @@ impl ResponseError for ApiError {
             response.insert_header((header::RETRY_AFTER, secs));
         }
         match self {
-            Self::InvalidQuery(errors) => response.json(ErrorBody { detail: errors }),
+            Self::InvalidQuery(errors) => response.json(ValidationErrorBody { detail: errors.into() }),
             Self::Ingest(IngestError::Invalid(InvalidPayload { errors, .. })) => {
-                let detail: Vec<InvalidField> = errors.iter().map(invalid_field).collect();
-                response.json(ErrorBody { detail })
+                let detail = errors.iter().map(invalid_field).collect();
+                response.json(ValidationErrorBody { detail })
             }
             Self::Ingest(IngestError::Refused(_)) => response.json(ErrorBody { detail: "invalid signature" }),
             Self::Ingest(IngestError::NoSecret) => {
@@ -194,7 +206,7 @@ impl ResponseError for ApiError {
             Self::Ingest(IngestError::Store { .. }) | Self::Store(_) => {
                 response.json(ErrorBody { detail: "store is unavailable, try again" })
             }
-            plain => response.json(ErrorBody { detail: plain.to_string() }),
+            plain => response.json(ErrorBody { detail: &plain.to_string() }),
         }
     }
 }

@@ -7,6 +7,7 @@ pub mod commands;
 pub mod config;
 pub mod door;
 pub mod error;
+mod openapi;
 mod routes;
 mod signals;
 pub mod telemetry;

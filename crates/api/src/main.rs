@@ -3,7 +3,7 @@
 use std::io::Write;
 use std::process::ExitCode;
 
-use api::commands::{self, backup, check, healthcheck, migrate, restore, send, serve, sign};
+use api::commands::{self, backup, check, healthcheck, migrate, restore, selftest, send, serve, sign};
 use clap::{Parser, Subcommand};
 
 /// A durable inbox for webhooks: verifies, stores each message exactly once, answers 200 only when
@@ -26,6 +26,7 @@ enum Command {
     Backup(backup::Args),
     Restore(restore::Args),
     Check(check::Args),
+    Selftest(selftest::Args),
     Healthcheck(healthcheck::Args),
     Sign(sign::Args),
     Send(send::Args),
@@ -40,6 +41,7 @@ fn main() -> ExitCode {
         Some(Command::Backup(args)) => backup::run(&args),
         Some(Command::Restore(args)) => restore::run(&args),
         Some(Command::Check(args)) => check::run(&args),
+        Some(Command::Selftest(args)) => selftest::run(&args),
         Some(Command::Healthcheck(args)) => healthcheck::run(&args),
         Some(Command::Sign(args)) => sign::run(&args),
         Some(Command::Send(args)) => send::run(&args),

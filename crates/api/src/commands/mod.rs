@@ -2,9 +2,11 @@
 
 pub mod backup;
 pub mod check;
+mod client;
 pub mod healthcheck;
 pub mod migrate;
 pub mod restore;
+pub mod selftest;
 pub mod send;
 pub mod serve;
 pub mod sign;

@@ -17,7 +17,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::json;
 use ureq::Agent;
 
-use super::Error;
+use super::{Error, client};
 use crate::config::{BODY_BYTES_MAX_LIMIT, SecretArgs};
 
 /// Most connections: a thread each.
@@ -28,9 +28,6 @@ const RETRIES_MAX: usize = 5;
 
 /// Before the first of these tries; each next one waits twice as long.
 const RETRY_WAIT_MIN: Duration = Duration::from_millis(200);
-
-/// For one answer: more than a server needs that is stuck in a commit and gives up.
-const ANSWER_TIME_MAX: Duration = Duration::from_secs(30);
 
 /// The longest latency that is told apart, retries included: ten minutes.
 const LATENCY_US_MAX: u64 = 600_000_000;
@@ -98,7 +95,8 @@ pub fn run(args: &Args) -> Result<(), Error> {
                 .expect("the template is valid"),
         );
     }
-    let sender = Sender { agent: agent(), url: &args.url, signer: &signer };
+    let agent = client::config(args.concurrency.into()).build().new_agent();
+    let sender = Sender { agent, url: &args.url, signer: &signer };
     let started = Instant::now();
     let mut summary = Summary::default();
     thread::scope(|scope| {
@@ -110,16 +108,6 @@ pub fn run(args: &Args) -> Result<(), Error> {
     });
     progress.finish_and_clear();
     summary.report(started.elapsed())
-}
-
-fn agent() -> Agent {
-    Agent::config_builder()
-        .timeout_global(Some(ANSWER_TIME_MAX))
-        .http_status_as_error(false)
-        .max_idle_connections_per_host(usize::try_from(CONCURRENCY_MAX).unwrap_or(usize::MAX))
-        .user_agent(format!("hookkeeper/{}", env!("CARGO_PKG_VERSION")))
-        .build()
-        .new_agent()
 }
 
 fn one_message(args: &Args, from: Option<&str>) -> Vec<u8> {
@@ -185,7 +173,7 @@ struct Sender<'a> {
     signer: &'a XSignature,
 }
 
-enum Answer {
+enum Outcome {
     Created,
     Duplicate,
     Refused(String),
@@ -210,33 +198,20 @@ impl Sender<'_> {
         }
     }
 
-    fn send(&self, body: &[u8]) -> Answer {
+    fn send(&self, body: &[u8]) -> Outcome {
         let signature = self.signer.sign(body);
         let waits = ExponentialBuilder::default().with_min_delay(RETRY_WAIT_MIN).with_max_times(RETRIES_MAX);
         // `Err` is what is worth another try.
-        let answer = || match self.post(body, &signature) {
-            Ok((408 | 429 | 503, why)) => Err(why),
-            Ok((200, result)) if result == "duplicate" => Ok(Answer::Duplicate),
-            Ok((200, _)) => Ok(Answer::Created),
-            Ok((_, why)) => Ok(Answer::Refused(why)),
+        let what_came = || match client::post(&self.agent, self.url, &signature, body) {
+            Ok(answer @ client::Answer { status: 408 | 429 | 503, .. }) => Err(answer.to_string()),
+            Ok(client::Answer { status: 200, result: Some(r), .. }) if r == "duplicate" => {
+                Ok(Outcome::Duplicate)
+            }
+            Ok(client::Answer { status: 200, .. }) => Ok(Outcome::Created),
+            Ok(answer) => Ok(Outcome::Refused(answer.to_string())),
             Err(e) => Err(format!("no answer: {e}")),
         };
-        answer.retry(waits.with_jitter()).call().unwrap_or_else(Answer::Refused)
-    }
-
-    /// The status, and with it what became of the message or why nothing did.
-    fn post(&self, body: &[u8], signature: &str) -> Result<(u16, String), ureq::Error> {
-        let mut response = self
-            .agent
-            .post(self.url)
-            .header("X-Signature", signature)
-            .header("Content-Type", "application/json")
-            .send(body)?;
-        let status = response.status().as_u16();
-        let result = response.headers().get("x-webhook-result").and_then(|v| v.to_str().ok());
-        let result = result.map(str::to_owned);
-        let answer = response.body_mut().read_to_string()?;
-        Ok((status, if status == 200 { result.unwrap_or_default() } else { format!("{status} {answer}") }))
+        what_came.retry(waits.with_jitter()).call().unwrap_or_else(Outcome::Refused)
     }
 }
 
@@ -264,11 +239,11 @@ impl Default for Summary {
 }
 
 impl Summary {
-    fn count(&mut self, answer: Answer, latency: Duration) {
-        match answer {
-            Answer::Created => self.created += 1,
-            Answer::Duplicate => self.duplicate += 1,
-            Answer::Refused(why) => {
+    fn count(&mut self, outcome: Outcome, latency: Duration) {
+        match outcome {
+            Outcome::Created => self.created += 1,
+            Outcome::Duplicate => self.duplicate += 1,
+            Outcome::Refused(why) => {
                 self.refused += 1;
                 self.add_reason(why, 1);
             }

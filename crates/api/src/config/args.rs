@@ -33,8 +33,8 @@ pub struct BindArgs {
 /// Where questions come in, if not where webhooks do.
 #[derive(clap::Args)]
 pub struct OpsBindArgs {
-    /// A second listening address, IP:PORT, that /messages, /stats and /metrics move to, so that only
-    /// webhooks and health are on the first
+    /// A second listening address, IP:PORT, that everything but webhooks and health moves to, so that only
+    /// they are on the first
     #[arg(long, env = "OPS_BIND_ADDR", hide_env_values = true)]
     pub ops_bind_addr: Option<OsString>,
 }

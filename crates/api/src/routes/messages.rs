@@ -12,51 +12,129 @@ use domain::query::{
 use domain::time::ExactTime;
 use percent_encoding::percent_decode_str;
 use serde::Serialize;
+use utoipa::openapi::{RefOr, Schema};
+use utoipa::{PartialSchema, ToSchema};
 
 use crate::app::App;
 use crate::error::{ApiError, InvalidField};
+use crate::openapi::fields;
+use crate::openapi::parameters::ListParameters;
 
+/// Largest offset: an integer of SQLite goes no further.
+pub(crate) const OFFSET_MAX: u64 = i64::MAX.unsigned_abs();
+
+/// List messages
+///
+/// In order of time, then of `message_id` in byte order: those that match every filter. A parameter that is
+/// empty counts as not given, an unknown one is ignored.
+#[utoipa::path(get, path = "/messages", params(ListParameters), security((), ("token" = [])), responses(
+    (status = 200, description = "A page of messages.", body = ListingBody<'_>,
+     example = json!({"data": [EXAMPLE], "total": 1, "limit": PAGE_LIMIT_DEFAULT, "offset": 0})),
+))]
 pub(super) async fn list(request: HttpRequest, app: Data<App>) -> Result<HttpResponse, ApiError> {
     let (filter, page) = parse_query(request.query_string()).map_err(ApiError::InvalidQuery)?;
     let listing = app.query.list(&filter, &page).await?;
     Ok(HttpResponse::Ok().insert_header(ContentType::json()).json(ListingBody::new(&listing, &page)))
 }
 
+/// Count messages
+#[utoipa::path(get, path = "/stats", security((), ("token" = [])), responses(
+    (status = 200, description = "All messages in numbers.", body = StatsBody, example = json!({
+        "total_messages": 1,
+        "senders_count": 1,
+        "messages_per_sender": [{"from": EXAMPLE.from, "count": 1}],
+        "first_message_ts": EXAMPLE.ts,
+        "last_message_ts": EXAMPLE.ts,
+    })),
+))]
 pub(super) async fn stats(app: Data<App>) -> Result<Json<StatsBody>, ApiError> {
     let stats = app.query.stats().await?;
     Ok(Json(StatsBody::new(stats)))
 }
 
-#[derive(Serialize)]
+/// One page of a listing.
+#[derive(Serialize, ToSchema)]
+#[schema(as = Listing)]
 struct ListingBody<'a> {
     data: Vec<MessageBody<'a>>,
+    /// How many messages match, whatever the page.
     total: u64,
+    /// As it was asked for.
+    #[schema(schema_with = fields::limit)]
     limit: u16,
+    /// As it was asked for.
+    #[schema(schema_with = fields::offset)]
     offset: u64,
 }
 
-#[derive(Serialize)]
-struct MessageBody<'a> {
+/// A message, as it was sent.
+#[derive(Serialize, ToSchema)]
+#[schema(as = Message)]
+pub(super) struct MessageBody<'a> {
+    #[schema(schema_with = fields::message_id)]
     message_id: &'a str,
+    #[schema(schema_with = fields::phone_number)]
     from: &'a str,
+    #[schema(schema_with = fields::phone_number)]
     to: &'a str,
+    #[schema(schema_with = fields::sent_at)]
     ts: &'a str,
+    #[schema(schema_with = fields::text, required)]
     text: Option<&'a str>,
 }
 
-#[derive(Serialize)]
+/// The message of the examples.
+pub(super) const EXAMPLE: MessageBody<'_> = MessageBody {
+    message_id: "m1",
+    from: "+919876543210",
+    to: "+14155550100",
+    ts: "2025-01-15T10:00:00Z",
+    text: Some("Hello"),
+};
+
+/// What is stored, in numbers.
+#[derive(Serialize, ToSchema)]
+#[schema(as = Stats)]
 pub(super) struct StatsBody {
     total_messages: u64,
+    /// How many different senders there are.
     senders_count: u64,
+    /// The ten busiest: by count, most first, then by sender.
     messages_per_sender: Vec<SenderBody>,
+    /// `ts` of the first message in order of time, as it was sent.
+    #[schema(schema_with = fields::sent_at_or_null, required)]
     first_message_ts: Option<String>,
+    /// The same of the last.
+    #[schema(schema_with = fields::sent_at_or_null, required)]
     last_message_ts: Option<String>,
 }
 
-#[derive(Serialize)]
+/// A sender, and how many messages are its own.
+#[derive(Serialize, ToSchema)]
+#[schema(as = Sender)]
 struct SenderBody {
+    #[schema(schema_with = fields::phone_number)]
     from: String,
     count: u64,
+}
+
+/// [`MessageBody`] as it comes in: its text may be left out.
+pub(super) struct NewMessageBody;
+
+impl PartialSchema for NewMessageBody {
+    fn schema() -> RefOr<Schema> {
+        let RefOr::T(Schema::Object(mut schema)) = MessageBody::schema() else {
+            unreachable!("a struct with named fields is an object");
+        };
+        schema.required.retain(|field| field != "text");
+        schema.into()
+    }
+}
+
+impl ToSchema for NewMessageBody {
+    fn name() -> Cow<'static, str> {
+        "NewMessage".into()
+    }
 }
 
 impl<'a> ListingBody<'a> {
@@ -97,10 +175,10 @@ impl StatsBody {
 
 /// Reads the parameters of a listing; every mistake, not only the first. Unknown parameters are
 /// ignored, empty ones are no filter.
-fn parse_query(query: &str) -> Result<(Filter, Page), Vec<InvalidField>> {
+pub(crate) fn parse_query(query: &str) -> Result<(Filter, Page), Vec<InvalidField>> {
     let mut parameters = Parameters { query, errors: Vec::new() };
     let limit = parameters.number("limit", 1, PAGE_LIMIT_MAX.into(), PAGE_LIMIT_DEFAULT.into());
-    let offset = parameters.number("offset", 0, i64::MAX.unsigned_abs(), 0);
+    let offset = parameters.number("offset", 0, OFFSET_MAX, 0);
     // A + that was not encoded arrives as a space: in front of a number, or of a zone's offset.
     let sender = parameters.text("from").map(|from| match from.strip_prefix(' ') {
         Some(digits) => format!("+{digits}"),

@@ -1,8 +1,8 @@
 //! The routes: which method of which path goes where.
 
-mod messages;
+pub(crate) mod messages;
 mod ops;
-mod webhook;
+pub(crate) mod webhook;
 
 use actix_web::http::Method;
 use actix_web::middleware::from_fn;
@@ -10,9 +10,10 @@ use actix_web::web::{self, ServiceConfig};
 use actix_web::{FromRequest, HttpResponse};
 use actix_web::{Handler, Resource, Responder};
 use domain::ingest::Outcome;
+use utoipa::OpenApi;
 
 use crate::door;
-use crate::error::ApiError;
+use crate::error::{ApiError, ErrorBody, ValidationErrorBody};
 
 /// Where webhooks come in.
 pub(crate) const WEBHOOK: &str = "/webhook";
@@ -24,6 +25,22 @@ pub(crate) fn result_of(outcome: Outcome) -> &'static str {
         Outcome::Duplicate => "duplicate",
     }
 }
+
+/// What each of the routes below is answered if all goes well.
+#[derive(OpenApi)]
+#[openapi(
+    paths(
+        webhook::receive,
+        messages::list,
+        messages::stats,
+        ops::metrics,
+        ops::openapi,
+        ops::live,
+        ops::ready
+    ),
+    components(schemas(ErrorBody<'_>, ValidationErrorBody<'_>))
+)]
+pub(crate) struct Described;
 
 /// Which routes a listener has.
 pub(crate) type Routes = fn(&mut ServiceConfig);
@@ -48,7 +65,8 @@ pub(crate) fn asking(service: &mut ServiceConfig) {
     service
         .service(read("/messages", messages::list).wrap(from_fn(door::require_token)))
         .service(read("/stats", messages::stats).wrap(from_fn(door::require_token)))
-        .service(read("/metrics", ops::metrics).wrap(from_fn(door::require_token)));
+        .service(read("/metrics", ops::metrics).wrap(from_fn(door::require_token)))
+        .service(read("/openapi.json", ops::openapi).wrap(from_fn(door::require_token)));
 }
 
 /// What every listener has beside its routes.

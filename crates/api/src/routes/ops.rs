@@ -3,31 +3,74 @@
 use std::time::Duration;
 
 use actix_web::HttpResponse;
-use actix_web::web::Data;
-use serde_json::json;
+use actix_web::http::header::ContentType;
+use actix_web::web::{Data, Json};
+use serde::Serialize;
 use tokio::time::timeout;
+use utoipa::ToSchema;
 
 use crate::app::App;
+use crate::openapi;
 
 /// How long a scrape waits for readiness: what takes longer is not ready, and Prometheus waits for ten seconds.
 const READY_WAIT_MAX: Duration = Duration::from_secs(3);
 
-pub(super) async fn live() -> HttpResponse {
-    HttpResponse::Ok().json(json!({"status": "live"}))
+/// Whether the service is alive and can work.
+#[derive(Serialize, ToSchema)]
+#[serde(tag = "status", rename_all = "snake_case")]
+pub(super) enum Health {
+    Live,
+    Ready,
+    NotReady {
+        /// What is missing.
+        detail: String,
+    },
 }
 
+/// Is it alive?
+///
+/// It is as long as the process runs, whatever it can do.
+#[utoipa::path(get, path = "/health/live", responses(
+    (status = 200, description = "The process runs.", body = Health, example = json!(Health::Live)),
+))]
+pub(super) async fn live() -> Json<Health> {
+    Json(Health::Live)
+}
+
+/// Can it receive and answer?
+///
+/// It can if the database answers, the schema is current and the secret is set.
+#[utoipa::path(get, path = "/health/ready", responses(
+    (status = 200, description = "It can.", body = Health, example = json!(Health::Ready)),
+    (status = 503, description = "It can't.", body = Health,
+     example = json!(Health::NotReady { detail: "WEBHOOK_SECRET is not set".to_owned() })),
+))]
 pub(super) async fn ready(app: Data<App>) -> HttpResponse {
     match app.ready().await {
-        Ok(()) => HttpResponse::Ok().json(json!({"status": "ready"})),
-        Err(missing) => {
-            HttpResponse::ServiceUnavailable().json(json!({"status": "not_ready", "detail": missing}))
-        }
+        Ok(()) => HttpResponse::Ok().json(Health::Ready),
+        Err(detail) => HttpResponse::ServiceUnavailable().json(Health::NotReady { detail }),
     }
 }
 
+/// How is it doing?
+///
+/// Counts and times in the text format of Prometheus.
+#[utoipa::path(get, path = "/metrics", security((), ("token" = [])), responses(
+    (status = 200, description = "All metrics.", body = String, content_type = "text/plain"),
+))]
 pub(super) async fn metrics(app: Data<App>) -> HttpResponse {
     let ready = timeout(READY_WAIT_MAX, app.ready()).await;
     app.metrics.set_ready(matches!(ready, Ok(Ok(()))));
     let text = app.metrics.render().expect("every metric has a value");
     HttpResponse::Ok().content_type("text/plain; version=0.0.4; charset=utf-8").body(text)
+}
+
+/// What can be asked, and how it is answered?
+///
+/// This document, which is made from the code that answers.
+#[utoipa::path(get, path = "/openapi.json", security((), ("token" = [])), responses(
+    (status = 200, description = "An OpenAPI 3.1 document.", body = Object, content_type = "application/json"),
+))]
+pub(super) async fn openapi() -> HttpResponse {
+    HttpResponse::Ok().insert_header(ContentType::json()).body(openapi::document())
 }

@@ -5,18 +5,22 @@ use std::time::Duration;
 use actix_web::http::header::{CONTENT_LENGTH, HeaderMap};
 use actix_web::web::{Bytes, BytesMut, Data, Payload};
 use actix_web::{HttpRequest, HttpResponse};
-use domain::ingest::IngestError;
+use domain::ingest::{IngestError, Outcome};
 use futures_util::StreamExt;
+use serde::Serialize;
 use tokio::sync::SemaphorePermit;
 use tokio::time::timeout;
+use utoipa::openapi::{ObjectBuilder, RefOr, Schema, Type};
+use utoipa::{PartialSchema, ToSchema};
 
 use crate::app::App;
 use crate::error::ApiError;
+use crate::routes::messages::{EXAMPLE, NewMessageBody};
 use crate::routes::result_of;
 
 /// From the head of a request to the end of its body: a megabyte over the slowest phone network
 /// takes less, and who takes longer keeps a connection from others.
-const BODY_TIME_MAX: Duration = Duration::from_secs(10);
+pub(crate) const BODY_TIME_MAX: Duration = Duration::from_secs(10);
 
 /// What a body's buffer has at first, whatever length its head claims: a claim costs nothing.
 const BODY_BYTES_RESERVED: usize = 4 << 10;
@@ -24,6 +28,41 @@ const BODY_BYTES_RESERVED: usize = 4 << 10;
 /// Tells a sender whether its message was new. The body does not: to a sender both are one success.
 const RESULT_HEADER: &str = "x-webhook-result";
 
+/// Either way the message is stored, once.
+#[derive(Serialize, ToSchema)]
+#[serde(tag = "status", rename_all = "snake_case")]
+enum Received {
+    Ok,
+}
+
+/// The values of [`RESULT_HEADER`].
+struct WebhookResult;
+
+impl PartialSchema for WebhookResult {
+    fn schema() -> RefOr<Schema> {
+        let results = [Outcome::Created, Outcome::Duplicate].map(result_of);
+        ObjectBuilder::new().schema_type(Type::String).enum_values(Some(results)).into()
+    }
+}
+
+impl ToSchema for WebhookResult {}
+
+/// Receive a message
+///
+/// The signature is looked at before the body is, and the answer is 200 only when the message is on disk.
+/// Sending it again is safe: what has the same `message_id` is answered 200, too, and the first one is kept
+/// untouched.
+#[utoipa::path(post, path = "/webhook",
+    params(("X-Signature" = String, Header,
+        description = "HMAC-SHA256 of the raw body under the shared secret, in hex.",
+        pattern = "^[0-9A-Fa-f]{64}$")),
+    request_body(content = NewMessageBody, content_type = "application/json",
+        description = "Other fields are ignored, and so is the content type. At most `BODY_BYTES_MAX` bytes.",
+        example = json!(EXAMPLE)),
+    responses((status = 200, description = "The message is on disk.", body = Received,
+        headers(("x-webhook-result" = inline(WebhookResult), description = "Whether it was new.")),
+        example = json!(Received::Ok)))
+)]
 pub(super) async fn receive(
     request: HttpRequest,
     payload: Payload,
@@ -38,10 +77,8 @@ pub(super) async fn receive(
         request.headers().iter().map(|(name, value)| (name.as_str(), value.as_bytes())).collect();
     let receipt = app.ingest.receive(&headers, body).await.map_err(|error| refusal(error, &app, &request))?;
 
-    let mut response = HttpResponse::Ok()
-        .insert_header((RESULT_HEADER, result_of(receipt.outcome)))
-        .content_type("application/json")
-        .body(r#"{"status":"ok"}"#);
+    let mut response =
+        HttpResponse::Ok().insert_header((RESULT_HEADER, result_of(receipt.outcome))).json(Received::Ok);
     response.extensions_mut().insert(receipt);
     Ok(response)
 }

@@ -24,7 +24,8 @@ const UNKNOWN_PATH: &str = "unknown";
 /// Longest path in a log line, in bytes; longer ones are a scanner's.
 const PATH_BYTES_LOGGED_MAX: usize = 256;
 
-const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+/// Names the request in its answer as in its line.
+pub(crate) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 /// Runs a request to its end, even if its client hangs up meanwhile: what was stored is then counted
 /// and logged as it would be otherwise.

@@ -45,7 +45,8 @@ fn help_names_every_setting_and_command() {
     let folder = tempfile::tempdir().unwrap();
     let help = |arguments: &[&str]| String::from_utf8(run(folder.path(), arguments, b"").stdout).unwrap();
     let main = help(&["--help"]);
-    for word in ["serve", "migrate", "backup", "restore", "check", "healthcheck", "sign", "send"] {
+    for word in ["serve", "migrate", "backup", "restore", "check", "selftest", "healthcheck", "sign", "send"]
+    {
         assert!(main.contains(word), "{main}");
     }
     let serve = help(&["serve", "--help"]);

@@ -12,11 +12,12 @@ use crate::test_app::{Answer, Connection, EXAMPLE, TestApp, hookkeeper, request,
 const TOKEN: &str = "correct horse";
 
 /// Every endpoint, whether it wants the token, and what it answers without need of one.
-const ENDPOINTS: [(&str, &str, bool); 7] = [
+pub(crate) const ENDPOINTS: [(&str, &str, bool); 8] = [
     ("GET", "/messages", true),
     ("GET", "/messages?q=x&limit=1", true),
     ("GET", "/stats", true),
     ("GET", "/metrics", true),
+    ("GET", "/openapi.json", true),
     ("GET", "/health/live", false),
     ("GET", "/health/ready", false),
     ("POST", "/webhook", false),

@@ -31,7 +31,7 @@ fn an_unknown_path_is_404() {
 #[test]
 fn a_wrong_method_is_405_and_says_which_are_right() {
     let app = TestApp::start();
-    let reads = ["/messages", "/stats", "/health/live", "/health/ready", "/metrics"];
+    let reads = ["/messages", "/stats", "/health/live", "/health/ready", "/metrics", "/openapi.json"];
     for (path, methods, allow) in reads
         .map(|path| (path, ["POST", "PUT", "DELETE", "PATCH", "OPTIONS", "TRACE", "get"], "GET, HEAD"))
         .into_iter()
@@ -52,7 +52,7 @@ fn a_wrong_method_is_405_and_says_which_are_right() {
 #[test]
 fn head_is_get_without_a_body() {
     let app = TestApp::start();
-    for path in ["/messages", "/stats", "/health/live", "/health/ready"] {
+    for path in ["/messages", "/stats", "/health/live", "/health/ready", "/openapi.json"] {
         let get = app.get(path);
         let mut connection = app.connect();
         connection.send(&request("HEAD", path, &[], b""));

@@ -1,0 +1,40 @@
+//! What is told at the end.
+
+use std::fmt;
+use std::time::Duration;
+
+use super::ledger::Findings;
+use super::sender::Counts;
+
+/// What came of a run.
+pub(super) struct Report {
+    pub(super) kills: u16,
+    /// Without the check at the end.
+    pub(super) took: Duration,
+    /// From the start of a process until it was ready, shortest first.
+    pub(super) starts: Vec<Duration>,
+    pub(super) counts: Counts,
+    pub(super) stored: u64,
+    /// Messages that are left without an answer, and how many of them are stored.
+    pub(super) unknown: (u64, u64),
+    pub(super) findings: Findings,
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { kills, took, starts, counts, stored, unknown: (unknown, unknown_stored), findings } = self;
+        let ms = |d: Option<&Duration>| d.map_or(0.0, |d| d.as_secs_f64() * 1e3);
+        let (p50, max) = (ms(starts.get(starts.len() / 2)), ms(starts.last()));
+        let secs = took.as_secs_f64();
+        writeln!(f, "kills {kills} in {secs:.1} s; ready after p50 {p50:.0} ms, max {max:.0} ms")?;
+        let Counts { sent, created, duplicate, refused_signature, refused_payload, .. } = counts;
+        let Counts { unavailable, hung_up, cut_off, .. } = counts;
+        writeln!(
+            f,
+            "sent {sent}: created {created}, duplicate {duplicate}, 401 {refused_signature}, \
+             422 {refused_payload}, 503 {unavailable}, hung up {hung_up}, cut off {cut_off}"
+        )?;
+        writeln!(f, "stored {stored}; left without an answer {unknown}, of which stored {unknown_stored}")?;
+        write!(f, "{findings}")
+    }
+}
