@@ -41,8 +41,9 @@ CREATE TABLE message_keys (
 -- Of a segment whose keys are all in the ledger: its column of the filter that tells which segments may have
 -- a key (see key_filter.rs). It can be made anew from the keys, in more time.
 CREATE TABLE segments (
-    segment    INTEGER PRIMARY KEY,
-    key_filter BLOB    NOT NULL
+    segment             INTEGER PRIMARY KEY,
+    last_received_at_us INTEGER NOT NULL, -- of its last run; its keys are kept for a time from then on
+    key_filter          BLOB    NOT NULL
 ) STRICT;
 
 -- The order of every listing; `since`; first and last of the statistics.
@@ -76,4 +77,8 @@ CREATE TABLE time_counts (
 
 ALTER TABLE totals ADD COLUMN last_seq INTEGER NOT NULL DEFAULT 0;
 ALTER TABLE totals ADD COLUMN indexed_seq INTEGER NOT NULL DEFAULT 0;
+-- Messages up to here have expired, and their rows are gone; what came with them is gone from the counts.
+ALTER TABLE totals ADD COLUMN purged_seq INTEGER NOT NULL DEFAULT 0;
+-- 0 while messages expire: counts fall then, and top_senders is empty.
+ALTER TABLE totals ADD COLUMN is_ranked INTEGER NOT NULL DEFAULT 1;
 UPDATE totals SET last_seq = (SELECT coalesce(max(seq), 0) FROM messages);

@@ -25,7 +25,7 @@ impl MemoryStore {
     /// All messages in the order of listing.
     fn in_order(&self) -> Vec<Message> {
         let mut all: Vec<Message> = self.lock().values().map(|(seq, new)| as_listed(*seq, new)).collect();
-        all.sort_by_key(Message::place);
+        all.sort_by_cached_key(Message::place);
         all
     }
 }

@@ -19,7 +19,8 @@ const BY_TIME: &str = "messages_by_time AS i";
 
 /// Segment by segment; each is in order, so that a page's worth of each is all that is read.
 const BY_SENDER: &str = "(WITH RECURSIVE s(segment) AS \
-        (SELECT 0 UNION ALL SELECT segment + 1 FROM s WHERE segment < ?) SELECT segment FROM s) AS s \
+        (SELECT (SELECT purged_seq >> 16 FROM totals) UNION ALL SELECT segment + 1 FROM s WHERE segment < ?) \
+     SELECT segment FROM s) AS s \
      CROSS JOIN messages_by_sender AS i ON i.segment = s.segment";
 
 const BY_TEXT: &str = "search.texts AS t CROSS JOIN messages AS i ON i.seq = t.rowid";

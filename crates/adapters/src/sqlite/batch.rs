@@ -38,7 +38,7 @@ pub(super) fn insert_all(
     }
     let is_flush_asked = deliveries.iter().any(|d| d.is_empty());
     if is_flush_asked || !stored_per_sender.is_empty() {
-        count(tx, memory.last_seq, &stored_per_sender)?;
+        count(tx, memory, &stored_per_sender)?;
     }
     Ok(all)
 }
@@ -93,6 +93,7 @@ fn insert(
     memory.tail.push(Entry {
         seq,
         key,
+        received_at_us: message.received_at.as_micros(),
         sender: content.sender.as_str().into(),
         ts_us,
         ts_finer: ts_finer.into(),
@@ -112,7 +113,7 @@ fn existing(tx: &Transaction<'_>, seq: i64) -> rusqlite::Result<Appended> {
 /// Adds what was stored to the counts. With nothing stored it still writes, and so flushes.
 fn count(
     tx: &Transaction<'_>,
-    last_seq: i64,
+    memory: &Memory,
     stored_per_sender: &HashMap<&str, i64>,
 ) -> rusqlite::Result<()> {
     let mut upsert = tx.prepare_cached(
@@ -129,11 +130,13 @@ fn count(
         n_senders += i64::from(total == *stored);
         raised.push((*sender, total));
     }
-    rank(tx, &raised)?;
+    if memory.is_ranked {
+        rank(tx, &raised)?;
+    }
     tx.prepare_cached(
         "UPDATE totals SET message_count = message_count + ?1, sender_count = sender_count + ?2, last_seq = ?3",
     )?
-    .execute([n_messages, n_senders, last_seq])?;
+    .execute([n_messages, n_senders, memory.last_seq])?;
     Ok(())
 }
 

@@ -249,6 +249,14 @@ pub(super) fn examine(tx: &Transaction<'_>, digest: Digest) -> rusqlite::Result<
     Ok(report)
 }
 
+/// While messages expire, there is none.
+fn is_ranked(tx: &Transaction<'_>) -> rusqlite::Result<bool> {
+    if !tx.column_exists(None, "totals", "is_ranked")? {
+        return Ok(true);
+    }
+    tx.query_row("SELECT coalesce(max(is_ranked), 1) FROM totals", [], |row| row.get(0))
+}
+
 fn has_totals(tx: &Transaction<'_>) -> rusqlite::Result<bool> {
     Ok(or_damage(tx.prepare("SELECT 1 FROM totals").and_then(|mut s| s.exists([])))?.unwrap_or(false))
 }
@@ -355,6 +363,9 @@ fn ranking(tx: &Transaction<'_>, _: Digest, report: &mut Report) -> rusqlite::Re
         .query_map([TOP_SENDERS_MAX + 1], |row| Ok((row.get(0)?, row.get(1)?)))?
         .collect::<rusqlite::Result<Vec<(String, i64)>>>()
     };
+    if !is_ranked(tx)? {
+        return Ok(());
+    }
     let mut want = read("senders")?;
     want.truncate(TOP_SENDERS_MAX.into());
     if read("top_senders")? != want {

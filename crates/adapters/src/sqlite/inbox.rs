@@ -7,6 +7,7 @@ use rusqlite::{Connection, Transaction, TransactionBehavior, params};
 use super::Digest;
 use super::batch;
 use super::error::{failure, store_error};
+use super::expiry::{self, Expiry};
 use super::key_filter::{Key, KeyFilter, segment_of};
 use super::run::{ENTRIES_PER_MESSAGE, RUN_MESSAGES, Run};
 use super::tail::{Entry, Tail};
@@ -21,6 +22,12 @@ const IDLE_RUN_MESSAGES: usize = 512;
 /// Entries that are written at a time when there is nothing else to do: some milliseconds, which is what
 /// a message waits that comes just then.
 const IDLE_ENTRIES: usize = 1024;
+
+/// Expired messages that a commit removes: as long as they take, its messages wait.
+const EXPIRED_PER_COMMIT: usize = 64;
+
+/// The same when there is nothing else to do.
+const IDLE_EXPIRED: usize = 512;
 
 pub(super) struct Inbox {
     db: Connection,
@@ -37,17 +44,30 @@ pub(super) struct Memory {
     /// The last place in the order of arrival that is taken.
     pub(super) last_seq: i64,
     indexed_seq: i64,
+    /// Whether the table of the busiest senders is kept up.
+    pub(super) is_ranked: bool,
+    /// What is being removed, until nothing of it is left.
+    expiry: Option<Expiry>,
 }
 
 impl Inbox {
     /// Reads what the writer has to know, and indexes what an older version or another writer left.
     pub(super) fn open(mut db: Connection, digest: Digest) -> rusqlite::Result<Self> {
-        let (last_seq, indexed_seq) =
-            db.query_row("SELECT last_seq, indexed_seq FROM totals", [], |row| {
-                Ok((row.get(0)?, row.get(1)?))
+        let (last_seq, indexed_seq, is_ranked) =
+            db.query_row("SELECT last_seq, indexed_seq, is_ranked FROM totals", [], |row| {
+                Ok((row.get(0)?, row.get(1)?, row.get(2)?))
             })?;
         let filter = read_filter(&db, last_seq)?;
-        let mut memory = Memory { digest, tail: Tail::default(), filter, run: None, last_seq, indexed_seq };
+        let mut memory = Memory {
+            digest,
+            tail: Tail::default(),
+            filter,
+            run: None,
+            last_seq,
+            indexed_seq,
+            is_ranked,
+            expiry: None,
+        };
         loop {
             let entries = read_tail(&db, digest, memory.indexed_seq)?;
             if entries.len() < RUN_MESSAGES {
@@ -76,18 +96,28 @@ impl Inbox {
             let appended = batch::insert_all(tx, memory, deliveries)?;
             let n_stored = appended.iter().flatten().filter(|a| matches!(a, Appended::Stored(_))).count();
             memory.index(tx, n_stored * ENTRIES_PER_STORED, RUN_MESSAGES)?;
+            memory.remove_expired(tx, EXPIRED_PER_COMMIT)?;
             Ok(appended)
         })
     }
 
     /// Whether there is something to do when no message waits.
     pub(super) fn has_chores(&self) -> bool {
-        self.memory.run.is_some() || self.memory.tail.n_waiting() >= IDLE_RUN_MESSAGES
+        let Memory { run, tail, is_ranked, expiry, .. } = &self.memory;
+        run.is_some() || tail.n_waiting() >= IDLE_RUN_MESSAGES || expiry.is_some() || !is_ranked
+    }
+
+    /// From now on, this is removed.
+    pub(super) fn expire(&mut self, expiry: Expiry) {
+        self.memory.expiry = Some(expiry);
     }
 
     /// Does a little of it. After an error the inbox has to be opened anew.
     pub(super) fn do_chores(&mut self) -> Result<(), StoreError> {
-        self.transact("index messages", |tx, memory| memory.index(tx, IDLE_ENTRIES, IDLE_RUN_MESSAGES))
+        self.transact("index messages", |tx, memory| {
+            memory.index(tx, IDLE_ENTRIES, IDLE_RUN_MESSAGES)?;
+            memory.remove_expired(tx, IDLE_EXPIRED)
+        })
     }
 
     fn transact<T>(
@@ -141,6 +171,21 @@ impl Memory {
         }
     }
 
+    /// Removes so many of the messages and keys that have expired; after the last one, ranks the senders anew.
+    fn remove_expired(&mut self, tx: &Transaction<'_>, n_max: usize) -> rusqlite::Result<()> {
+        match self.expiry {
+            Some(expiry) if expiry::expire(tx, &mut self.filter, expiry, n_max)? => self.is_ranked = false,
+            _ => {
+                self.expiry = None;
+                if !self.is_ranked {
+                    expiry::rank(tx)?;
+                    self.is_ranked = true;
+                }
+            }
+        }
+        Ok(())
+    }
+
     /// What was written is there to stay.
     fn committed(&mut self) {
         if let Some(run) = self.run.take_if(|run| run.is_published()) {
@@ -163,6 +208,7 @@ fn read_tail(db: &Connection, digest: Digest, indexed_seq: i64) -> rusqlite::Res
         Ok(Entry {
             seq: row.get(0)?,
             key: key(digest, row.get(1)?, &message_id),
+            received_at_us: row.get(6)?,
             message_id,
             sender: row.get(3)?,
             ts_us: row.get(4)?,
@@ -170,7 +216,7 @@ fn read_tail(db: &Connection, digest: Digest, indexed_seq: i64) -> rusqlite::Res
         })
     };
     db.prepare_cached(
-        "SELECT seq, source_id, message_id, sender, ts_us, ts_finer FROM messages \
+        "SELECT seq, source_id, message_id, sender, ts_us, ts_finer, received_at_us FROM messages \
          WHERE seq > ?1 ORDER BY seq LIMIT ?2",
     )?
     .query_map(params![indexed_seq, RUN_MESSAGES], entry)?

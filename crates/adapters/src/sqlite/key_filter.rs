@@ -88,6 +88,13 @@ impl KeyFilter {
         true
     }
 
+    /// The segment has no keys any more.
+    pub(super) fn remove(&mut self, segment: i64) {
+        if let Some(group) = self.groups.get_mut(&(segment >> 6)) {
+            group.iter_mut().for_each(|row| *row &= !bit(segment));
+        }
+    }
+
     fn group(&mut self, segment: i64) -> &mut Vec<u64> {
         self.groups.entry(segment >> 6).or_insert_with(|| vec![0; ROWS])
     }
@@ -152,6 +159,8 @@ mod tests {
         assert!(other.set_column(3, &filter.column(3)));
         assert_eq!(other.candidates(&key(1)).collect::<Vec<_>>(), [3]);
         assert_eq!(other.candidates(&key(2)).count(), 0);
+        other.remove(3);
+        assert_eq!(other.candidates(&key(1)).count(), 0);
         assert!(!other.set_column(3, &[0; 7]), "that is no filter");
         assert_eq!(filter.column(1000), KeyFilter::default().column(0));
     }

@@ -9,6 +9,7 @@ mod batch;
 mod check;
 mod check_indexes;
 mod error;
+mod expiry;
 mod inbox;
 mod key_filter;
 mod listing;
@@ -36,6 +37,7 @@ use rustix::fs::StatVfs;
 
 pub use backup::{BackupError, backup};
 pub use check::{CheckError, Problem, Report, check};
+pub use expiry::Expiry;
 pub use restore::{RestoreError, restore};
 pub use schema::{OpenError, SCHEMA_VERSION};
 pub use writer::{BATCH_MESSAGES_MAX, QUEUE_BYTES_MAX, QUEUE_DELIVERIES_MAX};
@@ -108,6 +110,12 @@ impl SqliteStore {
         let reader = Reader::open(&path)?;
         let writer = Writer::start(inbox, options);
         Ok(Self { path, writer, reader, search })
+    }
+
+    /// Begins to remove what has expired, beside the messages that come in. It goes on until all is removed, or
+    /// the store is opened anew: whoever keeps messages for a time calls this again and again.
+    pub fn expire(&self, expiry: Expiry) {
+        self.writer.expire(expiry);
     }
 
     /// Takes no more messages, commits those that wait, moves the write-ahead log into the database

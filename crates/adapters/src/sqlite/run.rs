@@ -23,6 +23,7 @@ pub(super) struct Run {
     /// The last place that was indexed before, and that will be after.
     from_seq: i64,
     to_seq: i64,
+    last_received_at_us: i64,
     index: Index,
     /// How many entries the index has got.
     done: usize,
@@ -42,8 +43,10 @@ impl Run {
     /// Of messages in order of arrival, all that came after `from_seq` up to the last of them.
     pub(super) fn new(entries: Vec<Entry>, from_seq: i64) -> Self {
         let to_seq = entries.last().map_or(from_seq, |e| e.seq);
+        let last_received_at_us = entries.iter().map(|e| e.received_at_us).max().unwrap_or(i64::MIN);
         let counts = TimeCounts::of(entries.iter().map(|e| e.ts_us));
-        let mut run = Self { entries, from_seq, to_seq, index: Index::Keys, done: 0, counts };
+        let mut run =
+            Self { entries, from_seq, to_seq, last_received_at_us, index: Index::Keys, done: 0, counts };
         run.sort();
         run
     }
@@ -115,8 +118,10 @@ impl Run {
         tx.prepare_cached("UPDATE totals SET indexed_seq = ?1")?.execute([self.to_seq])?;
         // Those segments whose last place is indexed now.
         for segment in segment_of(self.from_seq + 1)..segment_of(self.to_seq + 1) {
-            tx.prepare_cached("INSERT INTO segments (segment, key_filter) VALUES (?1, ?2)")?
-                .execute(params![segment, filter.column(segment)])?;
+            tx.prepare_cached(
+                "INSERT INTO segments (segment, last_received_at_us, key_filter) VALUES (?1, ?2, ?3)",
+            )?
+            .execute(params![segment, self.last_received_at_us, filter.column(segment)])?;
         }
         Ok(())
     }

@@ -54,9 +54,10 @@ const SCHEMA: &str = "
     CREATE TABLE progress (
         id           INTEGER PRIMARY KEY CHECK (id = 1),
         searched_seq INTEGER NOT NULL, -- the last message that is indexed, or had no text
+        purged_seq   INTEGER NOT NULL, -- the last message that is gone from the index because it expired
         body_sha256  BLOB              -- of that message, to tell whether this index is of this database
     ) STRICT;
-    INSERT INTO progress (id, searched_seq) VALUES (1, 0);
+    INSERT INTO progress (id, searched_seq, purged_seq) VALUES (1, 0, 0);
     CREATE VIRTUAL TABLE texts USING fts5(
         text, content = '', contentless_delete = 1, detail = 'none', tokenize = 'trigram case_sensitive 1'
     );";
@@ -152,9 +153,14 @@ fn keep_up(mut index: Connection, messages: &Connection, ended: &Receiver<()>) {
     let _ = rustix::process::nice(NICENESS);
     let mut wait = Duration::ZERO;
     while ended.recv_timeout(wait) == Err(RecvTimeoutError::Timeout) {
-        wait = match index_batch(&mut index, messages) {
-            Ok(BATCH_MESSAGES) => Duration::ZERO,
-            Ok(_) => INDEX_EVERY,
+        let mut go_on = || -> rusqlite::Result<bool> {
+            let (n_indexed, n_purged) =
+                (index_batch(&mut index, messages)?, purge_batch(&mut index, messages)?);
+            Ok(n_indexed.max(n_purged) == BATCH_MESSAGES)
+        };
+        wait = match go_on() {
+            Ok(true) => Duration::ZERO,
+            Ok(false) => INDEX_EVERY,
             Err(_) => RETRY_AFTER,
         };
     }
@@ -187,6 +193,27 @@ fn index_batch(index: &mut Connection, messages: &Connection) -> rusqlite::Resul
     }
     tx.commit()?;
     Ok(n_messages)
+}
+
+/// Takes out the next messages that have expired; returns how many places of the order of arrival it went on.
+fn purge_batch(index: &mut Connection, messages: &Connection) -> rusqlite::Result<usize> {
+    let expired: i64 = messages.query_row("SELECT purged_seq FROM totals", [], |row| row.get(0))?;
+    let tx = index.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    let (purged_seq, searched_seq): (i64, i64) =
+        tx.query_row("SELECT purged_seq, searched_seq FROM progress", [], |row| {
+            Ok((row.get(0)?, row.get(1)?))
+        })?;
+    let n_places = usize::try_from(expired.min(searched_seq) - purged_seq).unwrap_or(0).min(BATCH_MESSAGES);
+    let mut delete = tx.prepare_cached("DELETE FROM texts WHERE rowid = ?1")?;
+    for seq in (purged_seq + 1..).take(n_places) {
+        delete.execute([seq])?;
+    }
+    drop(delete);
+    if n_places > 0 {
+        tx.execute("UPDATE progress SET purged_seq = purged_seq + ?1", [n_places])?;
+    }
+    tx.commit()?;
+    Ok(n_places)
 }
 
 /// To FTS5 a text ends where it has a NUL.

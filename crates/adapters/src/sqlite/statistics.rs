@@ -1,7 +1,7 @@
 //! What is stored, in numbers that are kept as messages come in.
 
 use domain::message::{PhoneNumber, SentAt};
-use domain::query::Stats;
+use domain::query::{Stats, TOP_SENDERS_MAX};
 use rusqlite::{OptionalExtension, Transaction};
 
 use super::row::parsed;
@@ -10,9 +10,15 @@ pub(super) fn stats(tx: &Transaction<'_>) -> rusqlite::Result<Stats> {
     let (total_messages, senders_count) = tx
         .prepare_cached("SELECT message_count, sender_count FROM totals")?
         .query_row([], |row| Ok((row.get(0)?, row.get(1)?)))?;
+    // While counts fall, which is when messages expire, there is no ranking to be read.
+    let is_ranked: bool =
+        tx.prepare_cached("SELECT is_ranked FROM totals")?.query_row([], |row| row.get(0))?;
+    let ranking = if is_ranked { "top_senders" } else { "senders" };
     let top_senders = tx
-        .prepare_cached("SELECT sender, message_count FROM top_senders ORDER BY message_count DESC, sender")?
-        .query_map([], |row| Ok((parsed(row, 0, PhoneNumber::parse)?, row.get(1)?)))?
+        .prepare_cached(&format!(
+            "SELECT sender, message_count FROM {ranking} ORDER BY message_count DESC, sender LIMIT ?1"
+        ))?
+        .query_map([TOP_SENDERS_MAX], |row| Ok((parsed(row, 0, PhoneNumber::parse)?, row.get(1)?)))?
         .collect::<rusqlite::Result<_>>()?;
     Ok(Stats {
         total_messages,

@@ -8,6 +8,7 @@ use super::key_filter::Key;
 pub(super) struct Entry {
     pub(super) seq: i64,
     pub(super) key: Key,
+    pub(super) received_at_us: i64,
     pub(super) sender: Box<str>,
     pub(super) ts_us: i64,
     pub(super) ts_finer: Box<str>,

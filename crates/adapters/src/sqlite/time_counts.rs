@@ -17,7 +17,7 @@ const LEVEL_BITS: u32 = 6;
 /// Levels: the last one's spans, of 2,285 years, are five in all of the years 0 to 9999.
 pub(super) const LEVELS: u32 = 7;
 
-/// Counts to be added, by level and span.
+/// Counts to be added or taken away, by level and span.
 pub(super) struct TimeCounts(BTreeMap<(u32, i64), i64>);
 
 impl TimeCounts {
@@ -43,6 +43,20 @@ impl TimeCounts {
         )?;
         for ((level, span), n) in &self.0 {
             upsert.execute(params![level, span, n])?;
+        }
+        Ok(())
+    }
+
+    pub(super) fn subtract(&self, tx: &Transaction<'_>) -> rusqlite::Result<()> {
+        let mut delete = tx.prepare_cached(
+            "DELETE FROM time_counts WHERE level = ?1 AND span = ?2 AND message_count <= ?3",
+        )?;
+        let mut update = tx.prepare_cached(
+            "UPDATE time_counts SET message_count = message_count - ?3 WHERE level = ?1 AND span = ?2",
+        )?;
+        for ((level, span), n) in &self.0 {
+            delete.execute(params![level, span, n])?;
+            update.execute(params![level, span, n])?;
         }
         Ok(())
     }

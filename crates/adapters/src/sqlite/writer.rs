@@ -18,6 +18,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use tokio::time::timeout;
 
 use super::error::{failure, store_error};
+use super::expiry::Expiry;
 use super::inbox::Inbox;
 use super::{CommitReport, Digest, SqliteOptions, schema};
 
@@ -95,6 +96,7 @@ impl Health {
 
 enum Command {
     Append(Job),
+    Expire(Expiry),
     Close,
 }
 
@@ -186,6 +188,11 @@ impl Writer {
         }
     }
 
+    /// If the queue is full, it is left for the next time.
+    pub(super) fn expire(&self, expiry: Expiry) {
+        let _ = self.queue.try_send(Command::Expire(expiry));
+    }
+
     pub(super) fn queue_depth(&self) -> usize {
         self.queue.max_capacity() - self.queue.capacity()
     }
@@ -227,6 +234,7 @@ impl WriterThread {
                     self.settle(jobs);
                     self.checkpoint_if_due();
                 }
+                Command::Expire(expiry) => self.expire(expiry),
                 Command::Close => self.waiting.close(),
             }
         }
@@ -268,11 +276,19 @@ impl WriterThread {
                     n_bytes += job.budget.num_permits();
                     jobs.push(job);
                 }
+                Ok(Command::Expire(expiry)) => self.expire(expiry),
                 Ok(Command::Close) => self.waiting.close(),
                 Err(_) => break,
             }
         }
         jobs
+    }
+
+    /// While the database fails nothing is removed; there is a next time.
+    fn expire(&mut self, expiry: Expiry) {
+        if let Some(inbox) = &mut self.inbox {
+            inbox.expire(expiry);
+        }
     }
 
     /// Commits the jobs and answers each. A failure that may be one delivery's own does not fail the
@@ -319,6 +335,7 @@ impl WriterThread {
         loop {
             match self.waiting.try_recv() {
                 Ok(Command::Append(job)) => answer(job, Err(error.clone())),
+                Ok(Command::Expire(expiry)) => self.expire(expiry),
                 Ok(Command::Close) => self.waiting.close(),
                 Err(_) => return,
             }

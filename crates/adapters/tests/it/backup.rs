@@ -428,8 +428,8 @@ async fn a_check_compares_the_indexes_with_the_messages() {
         ),
         ("INSERT INTO messages_by_time VALUES (1, '', 'm', 1)", "messages_by_time has"),
         ("UPDATE totals SET last_seq = 4999", "the last message is 5000, recorded are 4999"),
-        ("INSERT INTO segments VALUES (0, zeroblob(131072))", "the filter of segment 0 leaves out keys"),
-        ("INSERT INTO segments VALUES (0, x'ff')", "the filter of segment 0 leaves out keys"),
+        ("INSERT INTO segments VALUES (0, 0, zeroblob(131072))", "the filter of segment 0 leaves out keys"),
+        ("INSERT INTO segments VALUES (0, 0, x'ff')", "the filter of segment 0 leaves out keys"),
         ("UPDATE time_counts SET message_count = 1 WHERE level = 0", "by time is wrong: level 0"),
         ("DELETE FROM time_counts WHERE level = 6", "by time is wrong: level 6"),
     ] {

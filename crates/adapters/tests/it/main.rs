@@ -3,5 +3,6 @@
 #![expect(clippy::unwrap_used, reason = "a panic is how a test reports")]
 
 mod backup;
+mod layout;
 mod model;
 mod sqlite;

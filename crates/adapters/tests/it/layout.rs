@@ -1,0 +1,301 @@
+//! What the layout of the store must not change: messages are found the same, and stay unique, whether they are
+//! in the indexes, on their way there, or waiting; kept, or expired.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use adapters::signature::sha256;
+use adapters::sqlite::{self, Expiry, SqliteStore};
+use domain::contract::Sample;
+use domain::memory::MemoryStore;
+use domain::message::NewMessage;
+use domain::query::{Filter, MessageQuery, Page, TextQuery};
+use domain::store::{Appended, MessageStore};
+use domain::time::{ExactTime, Timestamp};
+use rusqlite::Connection;
+
+use crate::sqlite::open;
+
+/// Of the n-th message: ids at random, times in order but for some, few senders, texts with the number in it.
+fn sample(n: u64) -> Sample {
+    let mixed = n.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    let at = if n % 50 == 7 { mixed % 86_400 } else { n / 10 % 86_400 };
+    let ts = format!("2025-01-{:02}T{:02}:{:02}:{:02}Z", 1 + n / 50_000, at / 3600, at / 60 % 60, at % 60);
+    Sample::id(&format!("{mixed:x}"))
+        .from(&format!("+{}", mixed % 13))
+        .ts(&ts)
+        .text((n % 3 != 0).then(|| format!("Order {n} has ARRIVED")).as_deref())
+}
+
+fn message(n: u64) -> NewMessage {
+    let mut message = sample(n).message();
+    message.received_at = Timestamp::from_micros(i64::try_from(n).unwrap());
+    message.verified.body_digest = sha256(&message.body);
+    message
+}
+
+async fn append(stores: &[&dyn MessageStore], ns: std::ops::Range<u64>) {
+    let ns: Vec<u64> = ns.collect();
+    for ns in ns.chunks(500) {
+        for store in stores {
+            store.append(ns.iter().map(|n| message(*n)).collect()).await.unwrap();
+        }
+    }
+}
+
+/// Every filter there is, near and far.
+fn questions() -> Vec<(Filter, Page)> {
+    let sender = |s: &str| Some(s.to_owned());
+    let since = |s: &str| Some(ExactTime::parse_utc(s).unwrap());
+    let text = |s: &str| Some(TextQuery::new(s));
+    let mut questions = Vec::new();
+    for sender in [None, sender("+1"), sender("+99")] {
+        for since in [None, since("2025-01-01T00:13:20.5Z")] {
+            for text in [None, text("arrived"), text("order 77"), text("7")] {
+                let filter = Filter { sender: sender.clone(), since: since.clone(), text };
+                let offsets = if filter.text.is_none() { &[0, 4_321, 9_990, u64::MAX][..] } else { &[120] };
+                questions.extend(offsets.iter().map(|offset| (filter.clone(), Page::at(30, *offset))));
+            }
+        }
+    }
+    questions
+}
+
+async fn compare(store: &SqliteStore, model: &MemoryStore) {
+    for (filter, page) in questions() {
+        let want = model.list(&filter, &page).await.unwrap();
+        assert_eq!(store.list(&filter, &page).await.unwrap(), want, "{filter:?} {page:?}");
+        if let Some(place) = want.next {
+            let page = Page::after(7, place);
+            let want = model.list(&filter, &page).await.unwrap();
+            assert_eq!(store.list(&filter, &page).await.unwrap(), want, "{filter:?} {page:?}");
+        }
+    }
+    assert_eq!(store.stats().await.unwrap(), model.stats().await.unwrap());
+}
+
+fn indexed_seq(path: &Path) -> i64 {
+    let db = Connection::open(path).unwrap();
+    db.query_row("SELECT indexed_seq FROM totals", [], |row| row.get(0)).unwrap()
+}
+
+fn wait_until(what: &str, is_so: impl Fn() -> bool) {
+    let deadline = Instant::now() + Duration::from_secs(30);
+    while !is_so() {
+        assert!(Instant::now() < deadline, "{what}");
+        std::thread::yield_now();
+    }
+}
+
+fn wait_until_searched(path: &Path, last_seq: i64) {
+    let index = Connection::open(path.with_extension("db-search")).unwrap();
+    index.busy_timeout(Duration::from_secs(5)).unwrap();
+    wait_until("all texts are indexed", || {
+        let seq: i64 = index.query_row("SELECT searched_seq FROM progress", [], |row| row.get(0)).unwrap();
+        seq == last_seq
+    });
+}
+
+/// Goal: where a message is in the layout makes no difference to an answer. Method: so many that some are
+/// indexed, some in a run and some waiting; the same after the rest of the run, and after a start.
+#[tokio::test]
+async fn indexed_or_not_the_answers_are_those_of_the_model() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("app.db");
+    let (store, model) = (open(&path), MemoryStore::default());
+    append(&[&store, &model], 1..10_001).await;
+    compare(&store, &model).await;
+    assert!(indexed_seq(&path) >= 4096, "a run was done");
+    wait_until("what waits is indexed", || indexed_seq(&path) > 10_000 - 512);
+    wait_until_searched(&path, 10_000);
+    compare(&store, &model).await;
+    store.close().await;
+    let store = open(&path);
+    append(&[&store, &model], 10_001..10_101).await;
+    compare(&store, &model).await;
+    store.close().await;
+    let report = sqlite::check(&path, sha256).unwrap();
+    assert!(report.is_ok(), "{report}");
+}
+
+/// Goal: a message is a duplicate wherever the first one is: in the tail, in a run, in the ledger of this segment
+/// or of an older one; and after a start.
+#[tokio::test]
+async fn a_message_is_unique_in_every_part_of_the_store() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("app.db");
+    let store = open(&path);
+    append(&[&store], 1..70_001).await;
+    let again = async |store: &SqliteStore| {
+        for n in (1..70_001).step_by(371).chain(69_000..70_001) {
+            let answer = store.append(vec![message(n)]).await.unwrap();
+            let want = Appended::Existing {
+                seq: domain::store::Seq(i64::try_from(n).unwrap()),
+                digest: Some(message(n).verified.body_digest),
+            };
+            assert_eq!(answer, [want]);
+        }
+    };
+    again(&store).await;
+    store.close().await;
+    let store = open(&path);
+    again(&store).await;
+    assert_eq!(store.stats().await.unwrap().total_messages, 70_000);
+    store.close().await;
+    let report = sqlite::check(&path, sha256).unwrap();
+    assert!(report.is_ok(), "{report}");
+}
+
+/// Goal: what has expired is gone from every answer, and its key is not: a late repeat is a duplicate. Method: the
+/// model has only what is kept.
+#[tokio::test]
+async fn what_has_expired_is_gone_but_stays_a_duplicate() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("app.db");
+    let (store, model) = (open(&path), MemoryStore::default());
+    append(&[&store], 1..9_001).await;
+    append(&[&model], 7_001..9_001).await;
+    wait_until("what expires is indexed", || indexed_seq(&path) > 9_000 - 512);
+    wait_until_searched(&path, 9_000);
+    store.expire(Expiry { messages_before: Timestamp::from_micros(7_001), keys_before: None });
+    let is_ranked = || {
+        let db = Connection::open(&path).unwrap();
+        let row = db.query_row("SELECT purged_seq, is_ranked FROM totals", [], |row| {
+            Ok((row.get::<_, i64>(0)?, row.get::<_, bool>(1)?))
+        });
+        row.unwrap() == (7_000, true)
+    };
+    wait_until("all that expired is removed", is_ranked);
+    for n in [1, 4_096, 4_097, 7_000] {
+        let answer = store.append(vec![message(n)]).await.unwrap();
+        assert!(matches!(answer[..], [Appended::Existing { digest: None, .. }]), "{answer:?}");
+    }
+    let answer = store.append(vec![message(7_001)]).await.unwrap();
+    assert!(matches!(answer[..], [Appended::Existing { digest: Some(_), .. }]), "{answer:?}");
+    compare_but_for_seq(&store, &model).await;
+    store.close().await;
+    let report = sqlite::check(&path, sha256).unwrap();
+    assert!(report.is_ok() && report.messages == 2_000, "{report}");
+
+    let store = open(&path);
+    assert!(matches!(store.append(vec![message(1)]).await.unwrap()[..], [Appended::Existing { .. }]));
+    assert!(matches!(store.append(vec![message(9_001)]).await.unwrap()[..], [Appended::Stored(_)]));
+    store.close().await;
+}
+
+/// The model counts places from its own first message.
+async fn compare_but_for_seq(store: &SqliteStore, model: &MemoryStore) {
+    for (filter, page) in questions() {
+        let (got, want) =
+            (store.list(&filter, &page).await.unwrap(), model.list(&filter, &page).await.unwrap());
+        assert_eq!(got.total, want.total, "{filter:?} {page:?}");
+        let ids = |listing: &domain::query::Listing| -> Vec<String> {
+            listing.messages.iter().map(|m| m.key.message_id.as_str().to_owned()).collect()
+        };
+        assert_eq!(ids(&got), ids(&want), "{filter:?} {page:?}");
+    }
+    assert_eq!(store.stats().await.unwrap(), model.stats().await.unwrap());
+}
+
+/// Goal: keys are kept no shorter than asked for, and then they are gone: their memory and disk are bounded.
+#[tokio::test]
+async fn a_key_expires_with_the_last_of_its_segment() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("app.db");
+    let store = open(&path);
+    append(&[&store], 1..70_001).await;
+    let at = |us: i64| Timestamp::from_micros(us);
+    let n_keys = || {
+        let db = Connection::open(&path).unwrap();
+        let row = db.query_row("SELECT count(*), min(seq) FROM message_keys", [], |row| {
+            Ok((row.get::<_, i64>(0)?, row.get::<_, i64>(1)?))
+        });
+        row.unwrap()
+    };
+    let purged = |seq: i64| {
+        let path = path.clone();
+        move || {
+            let db = Connection::open(&path).unwrap();
+            let row = db.query_row("SELECT purged_seq, is_ranked FROM totals", [], |row| {
+                Ok((row.get::<_, i64>(0)?, row.get::<_, bool>(1)?))
+            });
+            row.unwrap() == (seq, true)
+        }
+    };
+    wait_until("what expires is indexed", || indexed_seq(&path) > 70_000 - 512);
+    // The run that ended the first segment had later messages, too: these keep it.
+    store.expire(Expiry { messages_before: at(68_000), keys_before: Some(at(65_000)) });
+    wait_until("messages are removed", purged(67_999));
+    assert_eq!(n_keys().1, 1, "no key has expired");
+    store.expire(Expiry { messages_before: at(69_000), keys_before: Some(at(70_001)) });
+    wait_until("messages are removed", purged(68_999));
+    wait_until("the first segment's keys are removed", || n_keys().1 == 65_536);
+    // As far as the store can tell, it is new.
+    assert!(matches!(store.append(vec![message(1)]).await.unwrap()[..], [Appended::Stored(_)]));
+    assert!(matches!(store.append(vec![message(65_536)]).await.unwrap()[..], [Appended::Existing { .. }]));
+    store.close().await;
+    let report = sqlite::check(&path, sha256).unwrap();
+    assert!(report.is_ok(), "{report}");
+}
+
+/// Goal: an index of texts that is not of this database is not believed. Method: it is put beside another one.
+#[tokio::test]
+async fn an_index_of_texts_of_another_database_is_made_anew() {
+    let (folder, other) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let (path, other) = (folder.path().join("app.db"), other.path().join("app.db"));
+    for (path, ns) in [(&path, 1..2_001), (&other, 3_001..6_001)] {
+        let store = open(path);
+        append(&[&store], ns.clone()).await;
+        wait_until_searched(path, i64::try_from(ns.count()).unwrap());
+        store.close().await;
+    }
+    let index = |path: &Path| path.with_extension("db-search");
+    for damaged in [false, true] {
+        for suffix in ["", "-wal", "-shm"] {
+            let file = |path: &Path| format!("{}{suffix}", index(path).display());
+            let _ = std::fs::remove_file(file(&path));
+            let _ = std::fs::copy(file(&other), file(&path));
+        }
+        if damaged {
+            std::fs::write(index(&path), "Dear diary. ".repeat(1000)).unwrap();
+        }
+        let store = open(&path);
+        wait_until_searched(&path, 2_000);
+        let filter = Filter { text: Some(TextQuery::new("order 1234 HAS")), ..Filter::default() };
+        let found = store.list(&filter, &Page::at(10, 0)).await.unwrap();
+        let ids: BTreeSet<&str> = found.messages.iter().map(|m| m.key.message_id.as_str()).collect();
+        assert_eq!((found.total, ids), (1, BTreeSet::from([sample(1234).id.as_str()])));
+        store.close().await;
+    }
+}
+
+/// Goal: a database of version 1 becomes one of version 2 with all that it held.
+#[tokio::test]
+async fn a_database_of_version_1_is_brought_up_to_date() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("app.db");
+    let (current, model) = (open(&folder.path().join("current.db")), MemoryStore::default());
+    append(&[&current, &model], 1..5_001).await;
+    current.close().await;
+    // As version 1 had it: its schema, and these rows.
+    let db = Connection::open(&path).unwrap();
+    db.execute_batch(include_str!("../../../../migrations/sqlite/V1__inbox.sql")).unwrap();
+    db.execute_batch(
+        "ATTACH 'CURRENT' AS current; INSERT INTO messages SELECT * FROM current.messages; \
+         INSERT INTO senders SELECT * FROM current.senders; INSERT INTO top_senders SELECT * FROM current.top_senders; \
+         UPDATE totals SET (message_count, sender_count) = (SELECT message_count, sender_count FROM current.totals); \
+         CREATE TABLE refinery_schema_history AS SELECT * FROM current.refinery_schema_history WHERE version = 1;"
+            .replace("CURRENT", &folder.path().join("current.db").display().to_string())
+            .as_str(),
+    )
+    .unwrap();
+    drop(db);
+    assert!(sqlite::check(&path, sha256).unwrap().is_ok(), "it is sound as it is");
+    let store = open(&path);
+    compare(&store, &model).await;
+    assert!(matches!(store.append(vec![message(1)]).await.unwrap()[..], [Appended::Existing { .. }]));
+    store.close().await;
+    let report = sqlite::check(&path, sha256).unwrap();
+    assert!(report.is_ok() && report.messages == 5_000, "{report}");
+}
