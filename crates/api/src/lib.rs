@@ -8,6 +8,7 @@ pub mod config;
 pub mod door;
 pub mod error;
 mod openapi;
+pub mod retention;
 mod routes;
 mod signals;
 pub mod telemetry;

@@ -21,10 +21,11 @@ use slog::Logger;
 use super::Error;
 use crate::app::{self, App, Traffic};
 use crate::config::{
-    BindArgs, ConfigError, DatabaseArgs, LimitArgs, LogArgs, OpsBindArgs, ProxyArgs, Secret, SecretArgs,
-    TlsArgs, TlsFiles, TokenArgs,
+    BindArgs, ConfigError, DatabaseArgs, LimitArgs, LogArgs, OpsBindArgs, ProxyArgs, RetentionArgs, Secret,
+    SecretArgs, TlsArgs, TlsFiles, TokenArgs,
 };
 use crate::door::Door;
+use crate::retention::{self, Retention};
 use crate::signals::{self, Signal, Signals};
 use crate::telemetry::log;
 use crate::telemetry::metrics::Metrics;
@@ -54,6 +55,8 @@ pub struct Args {
     proxy: ProxyArgs,
     #[command(flatten)]
     tls: TlsArgs,
+    #[command(flatten)]
+    retention: RetentionArgs,
 }
 
 struct Config {
@@ -66,6 +69,7 @@ struct Config {
     ops_bind_addr: Option<SocketAddr>,
     trusted_proxies: Vec<IpNet>,
     tls: Option<TlsFiles>,
+    retention: Option<Retention>,
 }
 
 impl Config {
@@ -80,6 +84,7 @@ impl Config {
         let ops_bind_addr = mistakes.ops_bind_addr(&args.ops_bind);
         let trusted_proxies = mistakes.trusted_proxies(&args.proxy);
         let tls = mistakes.tls(&args.tls);
+        let retention = mistakes.retention(&args.retention);
         let parsed = (|| {
             Some(Self {
                 database_path: database_path?,
@@ -91,6 +96,7 @@ impl Config {
                 ops_bind_addr,
                 trusted_proxies: trusted_proxies?,
                 tls,
+                retention,
             })
         })();
         mistakes.unless_mistaken(parsed)
@@ -132,6 +138,10 @@ async fn serve(config: Config, log: &Logger, metrics: Metrics) -> Result<(), Err
     };
     metrics.watch(Arc::clone(&store)).expect("one store is watched");
     warn_of_open_doors(&config, ops_addr.unwrap_or(addr), log);
+
+    if let Some(retention) = config.retention {
+        actix_web::rt::spawn(retention::keep(retention, Arc::clone(&store), SystemClock));
+    }
 
     let app = Data::new(App {
         ingest: Ingest::new(

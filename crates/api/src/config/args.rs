@@ -77,6 +77,18 @@ pub struct LogArgs {
     pub log_level: Option<OsString>,
 }
 
+/// How long things are kept.
+#[derive(clap::Args)]
+pub struct RetentionArgs {
+    /// Days from its arrival that a message is kept, 1 to 36500 [default: for ever]
+    #[arg(long, env = "RETENTION_DAYS", hide_env_values = true)]
+    pub retention_days: Option<OsString>,
+    /// Days that a repeat of a message is known as a duplicate though it is kept no longer, RETENTION_DAYS to
+    /// 36500 [default: for ever]
+    #[arg(long, env = "DEDUPE_DAYS", hide_env_values = true)]
+    pub dedupe_days: Option<OsString>,
+}
+
 /// What is let in.
 #[derive(clap::Args)]
 pub struct LimitArgs {

@@ -15,8 +15,11 @@ use ipnet::IpNet;
 use secrecy::SecretSlice;
 use slog::Level;
 
+use crate::retention::Retention;
+
 pub use args::{
-    BindArgs, DatabaseArgs, LimitArgs, LogArgs, OpsBindArgs, ProxyArgs, SecretArgs, TlsArgs, TokenArgs,
+    BindArgs, DatabaseArgs, LimitArgs, LogArgs, OpsBindArgs, ProxyArgs, RetentionArgs, SecretArgs, TlsArgs,
+    TokenArgs,
 };
 
 /// `DATABASE_URL` if nothing is said.
@@ -36,6 +39,12 @@ pub const BODY_BYTES_MAX_LIMIT: usize = 16 << 20;
 
 /// Most bytes that are read of a file with a secret: it may be a device without an end.
 const SECRET_FILE_BYTES_MAX: u64 = 64 << 10;
+
+/// The longest retention: a century, which is a mistake rather than a wish.
+const RETENTION_DAYS_MAX: i64 = 36_500;
+
+const DEDUPE_DAYS_ALLOWED: &str =
+    "a number of days from RETENTION_DAYS to 36500, and only with RETENTION_DAYS";
 
 /// Where certificate and key are.
 #[derive(Clone, Debug)]
@@ -252,6 +261,24 @@ impl ConfigError {
             |bytes| bytes.parse().ok().filter(|n| (1..=BODY_BYTES_MAX_LIMIT).contains(n)),
             "a number of bytes from 1 to 16777216",
         )
+    }
+
+    /// How long messages and keys are kept; `None` for ever.
+    pub fn retention(&mut self, args: &RetentionArgs) -> Option<Retention> {
+        let mut days = |variable, value: &Option<OsString>, allowed| {
+            let value = value.as_deref().filter(|v| !v.is_empty())?;
+            let days: fn(&str) -> Option<i64> =
+                |days| days.parse().ok().filter(|n| (1..=RETENTION_DAYS_MAX).contains(n));
+            self.setting(variable, Some(value), "", days, allowed)
+        };
+        let message_days = days("RETENTION_DAYS", &args.retention_days, "a number of days from 1 to 36500");
+        let key_days = days("DEDUPE_DAYS", &args.dedupe_days, DEDUPE_DAYS_ALLOWED);
+        // A message that is kept longer than its key would be stored twice.
+        if let Some(days) = key_days.filter(|days| message_days.is_none_or(|kept| kept > *days)) {
+            let value = days.to_string();
+            self.0.push(Mistake { variable: "DEDUPE_DAYS", value, allowed: DEDUPE_DAYS_ALLOWED });
+        }
+        Some(Retention { message_days: message_days?, key_days })
     }
 
     /// `parsed` if there was no mistake; it is `None` only if there was one.

@@ -58,6 +58,10 @@ fn every_mistake_in_the_configuration_is_named_and_nothing_is_created() {
         ("BODY_BYTES_MAX", "0", "1 to 16777216"),
         ("BODY_BYTES_MAX", "1MB", "1 to 16777216"),
         ("BODY_BYTES_MAX", "16777217", "1 to 16777216"),
+        ("RETENTION_DAYS", "0", "1 to 36500"),
+        ("RETENTION_DAYS", "a week", "1 to 36500"),
+        ("RETENTION_DAYS", "36501", "1 to 36500"),
+        ("DEDUPE_DAYS", "30", "only with RETENTION_DAYS"),
     ] {
         let flag = format!("--{}={value}", variable.to_ascii_lowercase().replace('_', "-"));
         let folder = tempfile::tempdir().unwrap();
