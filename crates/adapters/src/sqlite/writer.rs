@@ -17,7 +17,6 @@ use rusqlite::Connection;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use tokio::time::timeout;
 
-use super::error::failure;
 use super::{CommitReport, SqliteOptions, batch, schema};
 
 /// Deliveries that may wait. At the slowest disk worth having (100 flushes a second, batches of 512)
@@ -139,8 +138,8 @@ impl Writer {
     pub(super) async fn append(&self, messages: Vec<NewMessage>) -> Result<Vec<Appended>, StoreError> {
         use mpsc::error::TrySendError;
 
-        let busy = |why| failure(StoreErrorKind::Busy, OPERATION, why);
-        let closed = || failure(StoreErrorKind::Unavailable, OPERATION, "the store is closing");
+        let busy = |why| StoreError::new(StoreErrorKind::Busy, OPERATION, why);
+        let closed = || StoreError::new(StoreErrorKind::Unavailable, OPERATION, "the store is closing");
 
         let bytes = u32::try_from(queued_bytes(&messages).min(QUEUE_BYTES_MAX)).unwrap_or(u32::MAX);
         let budget = match Arc::clone(&self.budget).try_acquire_many_owned(bytes) {
@@ -154,7 +153,7 @@ impl Writer {
             Err(TrySendError::Full(_)) => return Err(busy("the queue is full (deliveries)")),
             Err(TrySendError::Closed(_)) => return Err(closed()),
         }
-        let unknown = |why| Err(failure(StoreErrorKind::Unknown, OPERATION, why));
+        let unknown = |why| Err(StoreError::new(StoreErrorKind::Unknown, OPERATION, why));
         match timeout(COMMIT_WAIT_MAX, answer).await {
             Ok(Ok(result)) => result,
             Ok(Err(_)) => unknown("the writer ended before it answered"),
@@ -166,9 +165,9 @@ impl Writer {
     /// would show that the disk is well again.
     pub(super) async fn ready(&self) -> Result<(), StoreError> {
         if self.queue.is_closed() {
-            return Err(failure(StoreErrorKind::Fault, "write", "the writer has ended"));
+            return Err(StoreError::new(StoreErrorKind::Fault, "write", "the writer has ended"));
         }
-        let not_ready = |why| Err(failure(StoreErrorKind::Unavailable, "write", why));
+        let not_ready = |why| Err(StoreError::new(StoreErrorKind::Unavailable, "write", why));
         if self.health.is_stuck() {
             return not_ready("a commit takes too long");
         }
@@ -327,7 +326,7 @@ impl WriterThread {
     fn connection(&mut self) -> Result<&mut Connection, StoreError> {
         if self.db.is_none() {
             let db = schema::open_writer(&self.path)
-                .map_err(|e| failure(StoreErrorKind::Unavailable, OPERATION, e.to_string()))?;
+                .map_err(|e| StoreError::new(StoreErrorKind::Unavailable, OPERATION, e.to_string()))?;
             self.adopt(db);
         }
         Ok(self.db.as_mut().expect("it was opened just above if there was none"))
