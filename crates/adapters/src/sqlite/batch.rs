@@ -10,7 +10,7 @@ use rusqlite::{Connection, OptionalExtension, Transaction, TransactionBehavior, 
 
 use super::error::store_error;
 
-const OPERATION: &str = "append messages";
+pub(super) const OPERATION: &str = "append messages";
 
 /// Appends all deliveries in one transaction and flushes it. One answer a message, in their order.
 ///
