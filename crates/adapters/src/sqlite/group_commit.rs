@@ -30,7 +30,7 @@ const PROBE_WAIT_MAX: Duration = Duration::from_secs(2);
 
 /// Deliveries of a failed batch that fail alone, too, before the rest is given up: then it is not one
 /// delivery's own fault.
-const SINGLE_FAULTS_MAX: usize = 3;
+pub(super) const SINGLE_FAULTS_MAX: usize = 3;
 
 const OPERATION: &str = "append messages";
 
@@ -126,7 +126,9 @@ impl Queue {
         let busy = |why| StoreError::new(StoreErrorKind::Busy, OPERATION, why);
         let closed = || StoreError::new(StoreErrorKind::Unavailable, OPERATION, "the store is closing");
 
-        let bytes = u32::try_from(queued_bytes(&messages).min(self.bytes_max)).unwrap_or(u32::MAX);
+        // One at least: what appends nothing waits, too, and a semaphore may refuse to give none.
+        let bytes = queued_bytes(&messages).clamp(1, self.bytes_max);
+        let bytes = u32::try_from(bytes).unwrap_or(u32::MAX);
         let budget = match Arc::clone(&self.budget).try_acquire_many_owned(bytes) {
             Ok(permit) => permit,
             Err(tokio::sync::TryAcquireError::NoPermits) => return Err(busy("the queue is full (bytes)")),
@@ -184,7 +186,7 @@ impl Queue {
     }
 }
 
-fn queued_bytes(messages: &[NewMessage]) -> usize {
+pub(super) fn queued_bytes(messages: &[NewMessage]) -> usize {
     messages.iter().map(|m| m.body.len() + MESSAGE_BYTES_EXTRA).sum()
 }
 
@@ -273,7 +275,7 @@ impl<C: Commit> GroupCommit<C> {
     /// Whoever has waited behind a lock has waited as long as the batch that met it, and would wait as long
     /// again.
     fn refuse_waiting(&mut self, error: &StoreError) {
-        loop {
+        for _ in 0..self.waiting.len() {
             match self.waiting.try_recv() {
                 Ok(Command::Append(job)) => job.answer(Err(error.clone())),
                 Ok(Command::Close) => self.waiting.close(),
