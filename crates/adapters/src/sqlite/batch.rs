@@ -8,9 +8,9 @@ use domain::signature::BodyDigest;
 use domain::store::{Appended, Seq, StoreError, StoreErrorKind};
 use rusqlite::{Connection, OptionalExtension, Transaction, TransactionBehavior, params};
 
-use super::error::{failure, store_error};
+use super::error::store_error;
 
-const OPERATION: &str = "append messages";
+pub(super) const OPERATION: &str = "append messages";
 
 /// Appends all deliveries in one transaction and flushes it. One answer a message, in their order.
 ///
@@ -29,7 +29,7 @@ pub(super) fn commit(
     // rusqlite has tried to roll back. If the transaction was open until then, it is gone; if
     // SQLite had ended it by itself, the write-ahead log may hold it or not, and only a look after
     // the next opening can tell.
-    Err(failure(StoreErrorKind::Unknown, OPERATION, format!("commit failed: {error}")))
+    Err(StoreError::new(StoreErrorKind::Unknown, OPERATION, format!("commit failed: {error}")))
 }
 
 fn insert_all(tx: &Transaction<'_>, deliveries: &[&[NewMessage]]) -> rusqlite::Result<Vec<Vec<Appended>>> {

@@ -1,12 +1,13 @@
 //! The storage ports on embedded SQLite, in one file of the disk.
 //!
-//! One thread writes and gathers whatever waits into one commit (`writer`); a pool of read-only
-//! connections answers questions beside it (`reader`). Write-ahead logging lets both go on at once.
+//! One thread writes (`writer`) and gathers whatever waits into one commit (`group_commit`); a pool of
+//! read-only connections answers questions beside it (`reader`). Write-ahead logging lets both go on at once.
 
 mod backup;
 mod batch;
 mod check;
 mod error;
+mod group_commit;
 mod reader;
 mod restore;
 mod schema;
@@ -27,13 +28,13 @@ pub use restore::{RestoreError, restore};
 pub use schema::{OpenError, SCHEMA_VERSION};
 pub use writer::{BATCH_MESSAGES_MAX, QUEUE_BYTES_MAX, QUEUE_DELIVERIES_MAX};
 
+use group_commit::Queue;
 use reader::Reader;
-use writer::Writer;
 
 /// A store in one SQLite database.
 pub struct SqliteStore {
     path: PathBuf,
-    writer: Writer,
+    queue: Queue,
     reader: Reader,
 }
 
@@ -82,14 +83,14 @@ impl SqliteStore {
         let path = options.path.clone();
         let db = schema::open_and_migrate(&path)?;
         let reader = Reader::open(&path)?;
-        let writer = Writer::start(db, options);
-        Ok(Self { path, writer, reader })
+        let queue = writer::start(db, options);
+        Ok(Self { path, queue, reader })
     }
 
     /// Takes no more messages, commits those that wait, moves the write-ahead log into the database
     /// and closes it. What is appended later fails.
     pub async fn close(&self) {
-        self.writer.close().await;
+        self.queue.close().await;
     }
 
     /// What the store takes up now; what can't be looked at counts as nothing.
@@ -99,7 +100,7 @@ impl SqliteStore {
         let disk = rustix::fs::statvfs(&self.path);
         let blocks = |n: fn(&StatVfs) -> u64| disk.as_ref().map_or(0, |d| n(d).saturating_mul(d.f_frsize));
         Usage {
-            queue_depth: self.writer.queue_depth(),
+            queue_depth: self.queue.depth(),
             database_bytes: bytes(&self.path),
             wal_bytes: bytes(&beside(&self.path, "-wal")),
             disk_free_bytes: blocks(|d| d.f_bavail),
@@ -126,7 +127,7 @@ fn beside(path: &Path, suffix: &str) -> PathBuf {
 #[async_trait]
 impl MessageStore for SqliteStore {
     async fn append(&self, messages: Vec<NewMessage>) -> Result<Vec<Appended>, StoreError> {
-        self.writer.append(messages).await
+        self.queue.append(messages).await
     }
 }
 
@@ -142,6 +143,6 @@ impl MessageQuery for SqliteStore {
 
     async fn ready(&self) -> Result<(), StoreError> {
         self.reader.ready().await?;
-        self.writer.ready().await
+        self.queue.ready().await
     }
 }
