@@ -33,6 +33,7 @@ pub async fn keep(retention: Retention, store: Arc<SqliteStore>, clock: impl Clo
     let mut ticks = actix_web::rt::time::interval(REMOVE_EVERY);
     loop {
         ticks.tick().await;
-        store.expire(retention.expiry(clock.now()));
+        // What fails now is tried again in an hour; the writer's failures are seen elsewhere.
+        let _ = store.expire(retention.expiry(clock.now())).await;
     }
 }

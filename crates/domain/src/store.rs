@@ -70,6 +70,15 @@ pub struct StoreError {
     pub source: Arc<dyn Error + Send + Sync>,
 }
 
+impl StoreError {
+    /// A failure whose cause is told in words, for want of another error.
+    #[must_use]
+    pub fn new(kind: StoreErrorKind, operation: &'static str, why: impl Into<String>) -> Self {
+        let why: Box<dyn Error + Send + Sync> = why.into().into();
+        Self { kind, operation, source: Arc::from(why) }
+    }
+}
+
 impl fmt::Display for StoreError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "cannot {}: {}", self.operation, self.source)

@@ -24,9 +24,3 @@ pub(super) fn store_error(operation: &'static str, error: rusqlite::Error) -> St
     };
     StoreError { kind, operation, source: Arc::new(error) }
 }
-
-/// For a failure that is not SQLite's.
-pub(super) fn failure(kind: StoreErrorKind, operation: &'static str, why: impl Into<String>) -> StoreError {
-    let why: Box<dyn std::error::Error + Send + Sync> = why.into().into();
-    StoreError { kind, operation, source: Arc::from(why) }
-}

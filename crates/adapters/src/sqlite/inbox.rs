@@ -6,7 +6,7 @@ use rusqlite::{Connection, Transaction, TransactionBehavior, params};
 
 use super::Digest;
 use super::batch;
-use super::error::{failure, store_error};
+use super::error::store_error;
 use super::expiry::{self, Expiry};
 use super::key_filter::{Key, KeyFilter, segment_of};
 use super::run::{ENTRIES_PER_MESSAGE, RUN_MESSAGES, Run};
@@ -22,6 +22,8 @@ const IDLE_RUN_MESSAGES: usize = 512;
 /// Entries that are written at a time when there is nothing else to do: some milliseconds, which is what
 /// a message waits that comes just then.
 const IDLE_ENTRIES: usize = 1024;
+
+pub(super) const APPEND: &str = "append messages";
 
 /// Expired messages that a commit removes: as long as they take, its messages wait.
 const EXPIRED_PER_COMMIT: usize = 64;
@@ -92,7 +94,7 @@ impl Inbox {
     /// # Errors
     /// Nothing was stored, unless the kind is `Unknown`.
     pub(super) fn commit(&mut self, deliveries: &[&[NewMessage]]) -> Result<Vec<Vec<Appended>>, StoreError> {
-        self.transact("append messages", |tx, memory| {
+        self.transact(APPEND, |tx, memory| {
             let appended = batch::insert_all(tx, memory, deliveries)?;
             let n_stored = appended.iter().flatten().filter(|a| matches!(a, Appended::Stored(_))).count();
             memory.index(tx, n_stored * ENTRIES_PER_STORED, RUN_MESSAGES)?;
@@ -107,9 +109,9 @@ impl Inbox {
         run.is_some() || tail.n_waiting() >= IDLE_RUN_MESSAGES || expiry.is_some() || !is_ranked
     }
 
-    /// From now on, this is removed.
-    pub(super) fn expire(&mut self, expiry: Expiry) {
-        self.memory.expiry = Some(expiry);
+    /// From now on this is removed, if anything.
+    pub(super) fn expire(&mut self, expiry: Option<Expiry>) {
+        self.memory.expiry = expiry.or(self.memory.expiry);
     }
 
     /// Does a little of it. After an error the inbox has to be opened anew.
@@ -132,7 +134,11 @@ impl Inbox {
             // rusqlite has tried to roll back. If the transaction was open until then, it is gone; if
             // SQLite had ended it by itself, the write-ahead log may hold it or not, and only a look after
             // the next opening can tell.
-            return Err(failure(StoreErrorKind::Unknown, operation, format!("commit failed: {error}")));
+            return Err(StoreError::new(
+                StoreErrorKind::Unknown,
+                operation,
+                format!("commit failed: {error}"),
+            ));
         }
         self.memory.committed();
         Ok(done)

@@ -1,7 +1,7 @@
 //! The storage ports on embedded SQLite, in one file of the disk.
 //!
-//! One thread writes and gathers whatever waits into one commit (`writer`); a pool of read-only
-//! connections answers questions beside it (`reader`). Write-ahead logging lets both go on at once.
+//! One thread writes (`writer`) and gathers whatever waits into one commit (`group_commit`); a pool of
+//! read-only connections answers questions beside it (`reader`). Write-ahead logging lets both go on at once.
 
 mod arm;
 mod backup;
@@ -10,6 +10,7 @@ mod check;
 mod check_indexes;
 mod error;
 mod expiry;
+mod group_commit;
 mod inbox;
 mod key_filter;
 mod listing;
@@ -42,15 +43,17 @@ pub use restore::{RestoreError, restore};
 pub use schema::{OpenError, SCHEMA_VERSION};
 pub use writer::{BATCH_MESSAGES_MAX, QUEUE_BYTES_MAX, QUEUE_DELIVERIES_MAX};
 
+use group_commit::Queue;
 use inbox::Inbox;
 use reader::Reader;
 use search::SearchIndex;
-use writer::Writer;
+use writer::Expired;
 
 /// A store in one SQLite database.
 pub struct SqliteStore {
     path: PathBuf,
-    writer: Writer,
+    queue: Queue,
+    expired: Expired,
     reader: Reader,
     search: Arc<SearchIndex>,
 }
@@ -108,14 +111,18 @@ impl SqliteStore {
             .map_err(|source| OpenError::Sqlite { path: path.clone(), source })?;
         let search = Arc::new(SearchIndex::start(&path)?);
         let reader = Reader::open(&path)?;
-        let writer = Writer::start(inbox, options);
-        Ok(Self { path, writer, reader, search })
+        let (queue, expired) = writer::start(inbox, options);
+        Ok(Self { path, queue, expired, reader, search })
     }
 
     /// Begins to remove what has expired, beside the messages that come in. It goes on until all is removed, or
-    /// the store is opened anew: whoever keeps messages for a time calls this again and again.
-    pub fn expire(&self, expiry: Expiry) {
-        self.writer.expire(expiry);
+    /// a commit fails: whoever keeps messages for a time calls this again and again.
+    ///
+    /// # Errors
+    /// As [`append`](MessageStore::append), of which this is one of nothing.
+    pub async fn expire(&self, expiry: Expiry) -> Result<(), StoreError> {
+        self.expired.set(expiry);
+        self.queue.append(Vec::new()).await.map(drop)
     }
 
     /// Takes no more messages, commits those that wait, moves the write-ahead log into the database
@@ -123,7 +130,7 @@ impl SqliteStore {
     pub async fn close(&self) {
         let search = Arc::clone(&self.search);
         let ended = tokio::task::spawn_blocking(move || search.close());
-        self.writer.close().await;
+        self.queue.close().await;
         // It does not panic.
         let _ = ended.await;
     }
@@ -135,7 +142,7 @@ impl SqliteStore {
         let disk = rustix::fs::statvfs(&self.path);
         let blocks = |n: fn(&StatVfs) -> u64| disk.as_ref().map_or(0, |d| n(d).saturating_mul(d.f_frsize));
         Usage {
-            queue_depth: self.writer.queue_depth(),
+            queue_depth: self.queue.depth(),
             database_bytes: bytes(&self.path),
             wal_bytes: bytes(&beside(&self.path, "-wal")),
             disk_free_bytes: blocks(|d| d.f_bavail),
@@ -162,7 +169,7 @@ fn beside(path: &Path, suffix: &str) -> PathBuf {
 #[async_trait]
 impl MessageStore for SqliteStore {
     async fn append(&self, messages: Vec<NewMessage>) -> Result<Vec<Appended>, StoreError> {
-        self.writer.append(messages).await
+        self.queue.append(messages).await
     }
 }
 
@@ -178,6 +185,6 @@ impl MessageQuery for SqliteStore {
 
     async fn ready(&self) -> Result<(), StoreError> {
         self.reader.ready().await?;
-        self.writer.ready().await
+        self.queue.ready().await
     }
 }

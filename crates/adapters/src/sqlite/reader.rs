@@ -13,7 +13,7 @@ use rusqlite::types::ValueRef;
 use rusqlite::{Connection, OpenFlags, Transaction};
 use tokio::sync::Semaphore;
 
-use super::error::{failure, store_error};
+use super::error::store_error;
 use super::listing::list;
 use super::schema::{self, OpenError, SCHEMA_VERSION};
 use super::search;
@@ -81,7 +81,7 @@ impl Reader {
         let found = self.in_turn(&self.ready_turn, OPERATION, look).await?;
         if found != SCHEMA_VERSION {
             let why = format!("it is {found}, not {SCHEMA_VERSION}");
-            return Err(failure(StoreErrorKind::Fault, OPERATION, why));
+            return Err(StoreError::new(StoreErrorKind::Fault, OPERATION, why));
         }
         Ok(())
     }
@@ -94,17 +94,18 @@ impl Reader {
     ) -> Result<T, StoreError> {
         let turn = tokio::time::timeout(READ_WAIT_MAX, Arc::clone(turns).acquire_owned()).await;
         let Ok(Ok(turn)) = turn else {
-            return Err(failure(StoreErrorKind::Busy, operation, "too many questions at once"));
+            return Err(StoreError::new(StoreErrorKind::Busy, operation, "too many questions at once"));
         };
         let pool = self.pool.clone();
         let answer = tokio::task::spawn_blocking(move || {
             // The turn goes with the question, not with the caller: one who hangs up frees nothing yet.
             let _turn = turn;
-            let mut db =
-                pool.get().map_err(|e| failure(StoreErrorKind::Unavailable, operation, e.to_string()))?;
+            let mut db = pool
+                .get()
+                .map_err(|e| StoreError::new(StoreErrorKind::Unavailable, operation, e.to_string()))?;
             answer(&mut db, question).map_err(|e| store_error(operation, e))
         });
-        answer.await.unwrap_or_else(|e| Err(failure(StoreErrorKind::Fault, operation, e.to_string())))
+        answer.await.unwrap_or_else(|e| Err(StoreError::new(StoreErrorKind::Fault, operation, e.to_string())))
     }
 }
 

@@ -1,25 +1,18 @@
-//! The one thread that writes: a bounded queue in front, group commit behind.
-//!
-//! The thread takes one delivery, then whatever else already waits, up to a bound, and commits all
-//! of it at once. There is no timer: while one commit is being flushed the next batch gathers by
-//! itself, so that a lone message never waits for company.
+//! The one thread that writes: the connection that group commit commits with.
 
 use std::cell::Cell;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use domain::message::NewMessage;
 use domain::store::{Appended, StoreError, StoreErrorKind};
-use tokio::sync::mpsc::error::TryRecvError;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
-use tokio::time::timeout;
 
-use super::error::{failure, store_error};
+use super::error::store_error;
 use super::expiry::Expiry;
-use super::inbox::Inbox;
+use super::group_commit::{Bounds, Commit, Queue, group_commit};
+use super::inbox::{self, Inbox};
 use super::{CommitReport, Digest, SqliteOptions, schema};
 
 /// Deliveries that may wait. At the slowest disk worth having (100 flushes a second, batches of 512)
@@ -36,324 +29,76 @@ pub const BATCH_MESSAGES_MAX: usize = 512;
 /// Bytes of the messages of one commit, for the same reason.
 const BATCH_BYTES_MAX: usize = 8 << 20;
 
-/// What a waiting message takes up beside its body: its parsed fields and its place in the queue.
-const MESSAGE_BYTES_EXTRA: usize = 512;
-
 /// Pages in the write-ahead log from which on it is moved into the database (16 MiB of 4 KiB pages):
 /// SQLite would do it every 1,000 pages, before the commit returns, and rewrite hot pages more often.
 const CHECKPOINT_PAGES: i32 = 4096;
-
-/// How long a caller waits for its commit. A disk that takes longer is stuck, and what becomes of the message
-/// can't be told; a sender has given up by then.
-const COMMIT_WAIT_MAX: Duration = Duration::from_secs(15);
-
-/// A commit that is under way for so long counts as failing.
-const COMMIT_TIME_READY: Duration = Duration::from_secs(5);
-
-/// How long readiness waits for the commit that it tries.
-const PROBE_WAIT_MAX: Duration = Duration::from_secs(2);
-
-/// Deliveries of a failed batch that fail alone, too, before the rest is given up: then it is not one
-/// delivery's own fault.
-const SINGLE_FAULTS_MAX: usize = 3;
-
-const OPERATION: &str = "append messages";
 
 thread_local! {
     /// Pages in the write-ahead log after the last commit of this thread.
     static WAL_PAGES: Cell<i32> = const { Cell::new(0) };
 }
 
-pub(super) struct Writer {
-    queue: mpsc::Sender<Command>,
-    /// Bytes that may still be queued.
-    budget: Arc<Semaphore>,
-    health: Arc<Health>,
-    /// Readiness tries one commit at a time, whoever asks.
-    probe: tokio::sync::Mutex<()>,
-    ended: Mutex<Option<oneshot::Receiver<()>>>,
+/// Starts the thread. It ends when the queue is closed, or with the last who could append.
+pub(super) fn start(inbox: Inbox, options: SqliteOptions) -> (Queue, Expired) {
+    let bounds = Bounds {
+        queue_deliveries_max: QUEUE_DELIVERIES_MAX,
+        queue_bytes_max: QUEUE_BYTES_MAX,
+        batch_messages_max: options.batch_messages_max,
+        batch_bytes_max: BATCH_BYTES_MAX,
+    };
+    let expired = Expired::default();
+    let mut writer = Writer {
+        path: options.path,
+        digest: options.digest,
+        inbox: None,
+        expired: expired.clone(),
+        on_commit: options.on_commit,
+    };
+    writer.adopt(inbox);
+    let (queue, group_commit) = group_commit(bounds, writer);
+    thread::Builder::new()
+        .name("sqlite-writer".to_owned())
+        .spawn(|| group_commit.run())
+        .expect("a thread can be started while the program starts");
+    (queue, expired)
 }
 
-/// What is known of the writing thread from outside.
-#[derive(Default)]
-struct Health {
-    /// Whether the last commit failed.
-    is_failing: AtomicBool,
-    /// When the commit began that is under way.
-    committing_since: Mutex<Option<Instant>>,
-}
+/// What has expired since the writer last looked; a clone is the same.
+#[derive(Clone, Default)]
+pub(super) struct Expired(Arc<Mutex<Option<Expiry>>>);
 
-impl Health {
-    fn set_committing(&self, since: Option<Instant>) {
-        *self.committing_since.lock().unwrap_or_else(PoisonError::into_inner) = since;
+impl Expired {
+    /// The writer looks with its next commit.
+    pub(super) fn set(&self, expiry: Expiry) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(expiry);
     }
 
-    fn is_stuck(&self) -> bool {
-        let since = *self.committing_since.lock().unwrap_or_else(PoisonError::into_inner);
-        since.is_some_and(|since| since.elapsed() > COMMIT_TIME_READY)
-    }
-}
-
-enum Command {
-    Append(Job),
-    Expire(Expiry),
-    Close,
-}
-
-struct Job {
-    messages: Vec<NewMessage>,
-    /// Given back when the job is dropped, which is when it is answered.
-    budget: OwnedSemaphorePermit,
-    reply: oneshot::Sender<Result<Vec<Appended>, StoreError>>,
-}
-
-impl Writer {
-    pub(super) fn start(inbox: Inbox, options: SqliteOptions) -> Self {
-        let (queue, waiting) = mpsc::channel(QUEUE_DELIVERIES_MAX);
-        let health = Arc::new(Health::default());
-        let (end, ended) = oneshot::channel();
-        let mut thread = WriterThread {
-            path: options.path,
-            digest: options.digest,
-            inbox: None,
-            waiting,
-            batch_messages_max: options.batch_messages_max,
-            on_commit: options.on_commit,
-            health: Arc::clone(&health),
-        };
-        thread.adopt(inbox);
-        let run = move || {
-            thread.run();
-            // Nobody may be waiting for it.
-            let _ = end.send(());
-        };
-        thread::Builder::new()
-            .name("sqlite-writer".to_owned())
-            .spawn(run)
-            .expect("a thread can be started while the program starts");
-        Self {
-            queue,
-            budget: Arc::new(Semaphore::new(QUEUE_BYTES_MAX)),
-            health,
-            probe: tokio::sync::Mutex::new(()),
-            ended: Mutex::new(Some(ended)),
-        }
-    }
-
-    pub(super) async fn append(&self, messages: Vec<NewMessage>) -> Result<Vec<Appended>, StoreError> {
-        use mpsc::error::TrySendError;
-
-        let busy = |why| failure(StoreErrorKind::Busy, OPERATION, why);
-        let closed = || failure(StoreErrorKind::Unavailable, OPERATION, "the store is closing");
-
-        let bytes = u32::try_from(queued_bytes(&messages).min(QUEUE_BYTES_MAX)).unwrap_or(u32::MAX);
-        let budget = match Arc::clone(&self.budget).try_acquire_many_owned(bytes) {
-            Ok(permit) => permit,
-            Err(tokio::sync::TryAcquireError::NoPermits) => return Err(busy("the queue is full (bytes)")),
-            Err(tokio::sync::TryAcquireError::Closed) => return Err(closed()),
-        };
-        let (reply, answer) = oneshot::channel();
-        match self.queue.try_send(Command::Append(Job { messages, budget, reply })) {
-            Ok(()) => {}
-            Err(TrySendError::Full(_)) => return Err(busy("the queue is full (deliveries)")),
-            Err(TrySendError::Closed(_)) => return Err(closed()),
-        }
-        let unknown = |why| Err(failure(StoreErrorKind::Unknown, OPERATION, why));
-        match timeout(COMMIT_WAIT_MAX, answer).await {
-            Ok(Ok(result)) => result,
-            Ok(Err(_)) => unknown("the writer ended before it answered"),
-            Err(_) => unknown("the commit takes too long"),
-        }
-    }
-
-    /// If the last commit failed, tries one now: whoever waits for readiness sends no messages that
-    /// would show that the disk is well again.
-    pub(super) async fn ready(&self) -> Result<(), StoreError> {
-        if self.queue.is_closed() {
-            return Err(failure(StoreErrorKind::Fault, "write", "the writer has ended"));
-        }
-        let not_ready = |why| Err(failure(StoreErrorKind::Unavailable, "write", why));
-        if self.health.is_stuck() {
-            return not_ready("a commit takes too long");
-        }
-        if !self.health.is_failing.load(Ordering::Acquire) {
-            return Ok(());
-        }
-        let Ok(_turn) = self.probe.try_lock() else {
-            return not_ready("the last commit failed, and one is being tried");
-        };
-        match timeout(PROBE_WAIT_MAX, self.append(Vec::new())).await {
-            Ok(result) => result.map(drop),
-            Err(_) => not_ready("the last commit failed, and trying one takes long"),
-        }
-    }
-
-    /// If the queue is full, it is left for the next time.
-    pub(super) fn expire(&self, expiry: Expiry) {
-        let _ = self.queue.try_send(Command::Expire(expiry));
-    }
-
-    pub(super) fn queue_depth(&self) -> usize {
-        self.queue.max_capacity() - self.queue.capacity()
-    }
-
-    pub(super) async fn close(&self) {
-        self.budget.close();
-        // Fails only if the thread has ended already.
-        let _ = self.queue.send(Command::Close).await;
-        let ended = self.ended.lock().unwrap_or_else(PoisonError::into_inner).take();
-        if let Some(ended) = ended {
-            // A panic of the thread was printed when it happened; there is nothing left to close.
-            let _ = ended.await;
-        }
+    fn take(&self) -> Option<Expiry> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 }
 
-fn queued_bytes(messages: &[NewMessage]) -> usize {
-    messages.iter().map(|m| m.body.len() + MESSAGE_BYTES_EXTRA).sum()
-}
-
-struct WriterThread {
+struct Writer {
     path: PathBuf,
     digest: Digest,
     /// `None` after a failure, until the database is opened anew: what SQLite and the kernel still
     /// hold of it is then not to be relied on.
     inbox: Option<Inbox>,
-    waiting: mpsc::Receiver<Command>,
-    batch_messages_max: usize,
+    expired: Expired,
     on_commit: Box<dyn Fn(CommitReport) + Send>,
-    health: Arc<Health>,
 }
 
-impl WriterThread {
-    fn run(mut self) {
-        while let Some(command) = self.next() {
-            match command {
-                Command::Append(job) => {
-                    let jobs = self.gather(job);
-                    self.settle(jobs);
-                    self.checkpoint_if_due();
-                }
-                Command::Expire(expiry) => self.expire(expiry),
-                Command::Close => self.waiting.close(),
-            }
-        }
-        if let Some(inbox) = self.inbox.take() {
-            let db = inbox.db();
-            // Without waiting: what another process keeps from being moved stays in the log, and the next
-            // start moves it.
-            let _ = db.busy_timeout(Duration::ZERO);
-            let _ = db.execute_batch("PRAGMA wal_checkpoint(truncate)");
-        }
-    }
-
-    /// What waits; while nothing does, what else there is to do is done. `None` when it is closed.
-    fn next(&mut self) -> Option<Command> {
-        while let Some(inbox) = self.inbox.as_mut().filter(|inbox| inbox.has_chores()) {
-            match self.waiting.try_recv() {
-                Ok(command) => return Some(command),
-                Err(TryRecvError::Disconnected) => return None,
-                Err(TryRecvError::Empty) => {}
-            }
-            if inbox.do_chores().is_err() {
-                self.inbox = None;
-                self.health.is_failing.store(true, Ordering::Release);
-            }
-            self.checkpoint_if_due();
-        }
-        self.waiting.blocking_recv()
-    }
-
-    /// `first` and whatever else already waits, up to the bounds of a batch.
-    fn gather(&mut self, first: Job) -> Vec<Job> {
-        let mut n_messages = first.messages.len();
-        let mut n_bytes = first.budget.num_permits();
-        let mut jobs = vec![first];
-        while n_messages < self.batch_messages_max && n_bytes < BATCH_BYTES_MAX {
-            match self.waiting.try_recv() {
-                Ok(Command::Append(job)) => {
-                    n_messages += job.messages.len();
-                    n_bytes += job.budget.num_permits();
-                    jobs.push(job);
-                }
-                Ok(Command::Expire(expiry)) => self.expire(expiry),
-                Ok(Command::Close) => self.waiting.close(),
-                Err(_) => break,
-            }
-        }
-        jobs
-    }
-
-    /// While the database fails nothing is removed; there is a next time.
-    fn expire(&mut self, expiry: Expiry) {
-        if let Some(inbox) = &mut self.inbox {
-            inbox.expire(expiry);
-        }
-    }
-
-    /// Commits the jobs and answers each. A failure that may be one delivery's own does not fail the
-    /// others: they are then tried one by one.
-    fn settle(&mut self, jobs: Vec<Job>) {
-        let deliveries: Vec<&[NewMessage]> = jobs.iter().map(|job| job.messages.as_slice()).collect();
-        match self.commit(&deliveries) {
-            Ok(appended) => {
-                for (job, appended) in jobs.into_iter().zip(appended) {
-                    answer(job, Ok(appended));
-                }
-            }
-            Err(error) if error.kind == StoreErrorKind::Fault && jobs.len() > 1 => self.settle_singly(jobs),
-            Err(error) => {
-                for job in jobs {
-                    answer(job, Err(error.clone()));
-                }
-                if error.kind == StoreErrorKind::Busy {
-                    self.refuse_waiting(&error);
-                }
-            }
-        }
-    }
-
-    fn settle_singly(&mut self, jobs: Vec<Job>) {
-        let mut n_faults = 0;
-        let mut last_fault = None;
-        for job in jobs {
-            let result = match &last_fault {
-                Some(fault) if n_faults == SINGLE_FAULTS_MAX => Err(StoreError::clone(fault)),
-                _ => self.commit(&[&job.messages]).map(|mut appended| appended.remove(0)),
-            };
-            if let Err(error) = &result {
-                n_faults = (n_faults + 1).min(SINGLE_FAULTS_MAX);
-                last_fault = Some(error.clone());
-            }
-            answer(job, result);
-        }
-    }
-
-    /// Whoever has waited behind a lock has waited as long as the batch that met it, and would wait as long
-    /// again.
-    fn refuse_waiting(&mut self, error: &StoreError) {
-        loop {
-            match self.waiting.try_recv() {
-                Ok(Command::Append(job)) => answer(job, Err(error.clone())),
-                Ok(Command::Expire(expiry)) => self.expire(expiry),
-                Ok(Command::Close) => self.waiting.close(),
-                Err(_) => return,
-            }
-        }
-    }
-
+impl Commit for Writer {
     fn commit(&mut self, deliveries: &[&[NewMessage]]) -> Result<Vec<Vec<Appended>>, StoreError> {
         let started = Instant::now();
-        self.health.set_committing(Some(started));
-        let result = match self.inbox() {
-            Ok(inbox) => inbox.commit(deliveries),
-            Err(error) => Err(error),
-        };
+        let expired = self.expired.take();
+        let result = self.inbox().and_then(|inbox| {
+            inbox.expire(expired);
+            inbox.commit(deliveries)
+        });
         if result.is_err() {
             self.inbox = None;
         }
-        self.health.set_committing(None);
-        self.health.is_failing.store(result.is_err(), Ordering::Release);
         (self.on_commit)(CommitReport {
             messages: deliveries.iter().map(|d| d.len()).sum(),
             took: started.elapsed(),
@@ -362,11 +107,46 @@ impl WriterThread {
         result
     }
 
+    /// Moves the write-ahead log into the database, if that is due.
+    fn tidy(&mut self) {
+        if WAL_PAGES.get() < CHECKPOINT_PAGES {
+            return;
+        }
+        if let Some(inbox) = &self.inbox {
+            // If it fails, the log stays as it is and the next commit brings us here again.
+            let _ = inbox.db().execute_batch("PRAGMA wal_checkpoint(passive)");
+        }
+    }
+
+    fn has_chores(&self) -> bool {
+        self.inbox.as_ref().is_some_and(Inbox::has_chores)
+    }
+
+    fn do_chores(&mut self) -> Result<(), StoreError> {
+        let result = self.inbox.as_mut().map_or(Ok(()), Inbox::do_chores);
+        if result.is_err() {
+            self.inbox = None;
+        }
+        result
+    }
+
+    fn close(&mut self) {
+        if let Some(inbox) = self.inbox.take() {
+            let db = inbox.db();
+            // Without waiting: what another process keeps from being moved stays in the log, and the next
+            // start moves it.
+            let _ = db.busy_timeout(Duration::ZERO);
+            let _ = db.execute_batch("PRAGMA wal_checkpoint(truncate)");
+        }
+    }
+}
+
+impl Writer {
     fn inbox(&mut self) -> Result<&mut Inbox, StoreError> {
         if self.inbox.is_none() {
             let db = schema::open_writer(&self.path)
-                .map_err(|e| failure(StoreErrorKind::Unavailable, OPERATION, e.to_string()))?;
-            let inbox = Inbox::open(db, self.digest).map_err(|e| store_error(OPERATION, e))?;
+                .map_err(|e| StoreError::new(StoreErrorKind::Unavailable, inbox::APPEND, e.to_string()))?;
+            let inbox = Inbox::open(db, self.digest).map_err(|e| store_error(inbox::APPEND, e))?;
             self.adopt(inbox);
         }
         Ok(self.inbox.as_mut().expect("it was opened just above if there was none"))
@@ -380,20 +160,4 @@ impl WriterThread {
         }));
         self.inbox = Some(inbox);
     }
-
-    /// After the answers, so that nobody waits for it but those who come now.
-    fn checkpoint_if_due(&mut self) {
-        if WAL_PAGES.get() < CHECKPOINT_PAGES {
-            return;
-        }
-        if let Some(inbox) = &self.inbox {
-            // If it fails, the log stays as it is and the next commit brings us here again.
-            let _ = inbox.db().execute_batch("PRAGMA wal_checkpoint(passive)");
-        }
-    }
-}
-
-fn answer(job: Job, result: Result<Vec<Appended>, StoreError>) {
-    // Whoever asked may have hung up; the message is stored all the same.
-    let _ = job.reply.send(result);
 }

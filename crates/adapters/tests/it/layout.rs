@@ -25,7 +25,7 @@ fn sample(n: u64) -> Sample {
     Sample::id(&format!("{mixed:x}"))
         .from(&format!("+{}", mixed % 13))
         .ts(&ts)
-        .text((n % 3 != 0).then(|| format!("Order {n} has ARRIVED")).as_deref())
+        .text((!n.is_multiple_of(3)).then(|| format!("Order {n} has ARRIVED")).as_deref())
 }
 
 fn message(n: u64) -> NewMessage {
@@ -158,7 +158,7 @@ async fn what_has_expired_is_gone_but_stays_a_duplicate() {
     append(&[&model], 7_001..9_001).await;
     wait_until("what expires is indexed", || indexed_seq(&path) > 9_000 - 512);
     wait_until_searched(&path, 9_000);
-    store.expire(Expiry { messages_before: Timestamp::from_micros(7_001), keys_before: None });
+    store.expire(Expiry { messages_before: Timestamp::from_micros(7_001), keys_before: None }).await.unwrap();
     let is_ranked = || {
         let db = Connection::open(&path).unwrap();
         let row = db.query_row("SELECT purged_seq, is_ranked FROM totals", [], |row| {
@@ -225,10 +225,10 @@ async fn a_key_expires_with_the_last_of_its_segment() {
     };
     wait_until("what expires is indexed", || indexed_seq(&path) > 70_000 - 512);
     // The run that ended the first segment had later messages, too: these keep it.
-    store.expire(Expiry { messages_before: at(68_000), keys_before: Some(at(65_000)) });
+    store.expire(Expiry { messages_before: at(68_000), keys_before: Some(at(65_000)) }).await.unwrap();
     wait_until("messages are removed", purged(67_999));
     assert_eq!(n_keys().1, 1, "no key has expired");
-    store.expire(Expiry { messages_before: at(69_000), keys_before: Some(at(70_001)) });
+    store.expire(Expiry { messages_before: at(69_000), keys_before: Some(at(70_001)) }).await.unwrap();
     wait_until("messages are removed", purged(68_999));
     wait_until("the first segment's keys are removed", || n_keys().1 == 65_536);
     // As far as the store can tell, it is new.
