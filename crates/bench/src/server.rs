@@ -10,8 +10,9 @@ use actix_web::web::Data;
 use adapters::clock::SystemClock;
 use adapters::signature::XSignature;
 use adapters::sqlite::{BATCH_MESSAGES_MAX, SqliteOptions, SqliteStore};
-use api::app::{self, App, Traffic};
+use api::app::{self, App, Budgets, Traffic};
 use api::door::Door;
+use api::open_files;
 use api::telemetry::log;
 use api::telemetry::metrics::Metrics;
 use async_trait::async_trait;
@@ -99,11 +100,11 @@ pub(crate) fn run(args: &Args) -> Result<(), Box<dyn Error>> {
             metrics,
             door: Door::new(None, vec![]),
             body_bytes_max: 1 << 20,
-            bodies: app::bodies(),
+            budgets: Budgets::default(),
         });
         let listener = app::bind(([127, 0, 0, 1], 0).into())?;
         println!("{}", listener.local_addr()?);
-        app::serve(app, listener, Traffic::All, None)?.await?;
+        app::serve(app, listener, Traffic::All, None, open_files::connections_max())?.await?;
         Ok(())
     })
 }

@@ -1,23 +1,48 @@
 //! `GET /messages` and `GET /stats`.
 
 use std::borrow::Cow;
+use std::convert::Infallible;
+use std::sync::Arc;
 
+use actix_web::body::SizedStream;
 use actix_web::http::header::ContentType;
-use actix_web::web::{Data, Json};
+use actix_web::web::{Bytes, Data, Json};
 use actix_web::{HttpRequest, HttpResponse};
 use domain::message::{MessageText, PhoneNumber};
 use domain::query::{Filter, Listing, Message, PAGE_LIMIT_DEFAULT, PAGE_LIMIT_MAX, Page, Stats, TextQuery};
 use domain::time::ExactTime;
+use futures_util::{Stream, stream};
 use percent_encoding::percent_decode_str;
 use serde::Serialize;
+use tokio::sync::OwnedSemaphorePermit;
 
 use crate::app::App;
 use crate::error::{ApiError, InvalidField};
 
+/// Bytes of a listing that are copied for sending at once.
+const PART_BYTES_MAX: usize = 32 << 10;
+
+type PartResult = Result<Bytes, Infallible>;
+
 pub(super) async fn list(request: HttpRequest, app: Data<App>) -> Result<HttpResponse, ApiError> {
     let (filter, page) = parse_query(request.query_string()).map_err(ApiError::InvalidQuery)?;
     let listing = app.query.list(&filter, page).await?;
-    Ok(HttpResponse::Ok().insert_header(ContentType::json()).json(ListingBody::new(&listing, page)))
+    let json = serde_json::to_vec(&ListingBody::new(&listing, page)).expect("texts and numbers are JSON");
+    drop(listing);
+    let bytes = u32::try_from(json.len()).unwrap_or(u32::MAX);
+    let place = Arc::clone(&app.budgets.listings).try_acquire_many_owned(bytes);
+    let place = place.map_err(|_| ApiError::Overloaded("listings"))?;
+    Ok(HttpResponse::Ok().insert_header(ContentType::json()).body(in_parts(json, place)))
+}
+
+/// Hands `json` over part by part, as its client takes it; it has its place in memory until the last.
+fn in_parts(json: Vec<u8>, place: OwnedSemaphorePermit) -> SizedStream<impl Stream<Item = PartResult>> {
+    let size = json.len() as u64;
+    let parts = stream::unfold((Bytes::from(json), place), |(mut rest, place)| async {
+        let part = rest.split_to(rest.len().min(PART_BYTES_MAX));
+        (!part.is_empty()).then_some((Ok(part), (rest, place)))
+    });
+    SizedStream::new(size, parts)
 }
 
 pub(super) async fn stats(app: Data<App>) -> Result<Json<StatsBody>, ApiError> {

@@ -11,6 +11,7 @@ mod http;
 mod logs;
 mod messages;
 mod metrics;
+mod overload;
 mod process;
 mod stats;
 mod test_app;
