@@ -5,6 +5,8 @@ use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
+use std::thread;
+use std::time::Duration;
 
 use actix_web::web::Data;
 use adapters::clock::SystemClock;
@@ -40,6 +42,9 @@ pub(crate) struct Args {
     store: StoreKind,
     #[arg(long)]
     database: PathBuf,
+    /// Milliseconds that each commit takes beside what the disk takes
+    #[arg(long)]
+    flush_extra_ms: u64,
 }
 
 /// Says that it stored, and does not.
@@ -83,10 +88,15 @@ pub(crate) fn run(args: &Args) -> Result<(), Box<dyn Error>> {
             }
             kind => {
                 let metrics = metrics.clone();
+                let flush_extra = Duration::from_millis(args.flush_extra_ms);
                 let store = Arc::new(SqliteStore::open(SqliteOptions {
                     path: args.database.clone(),
                     batch_messages_max: if kind == StoreKind::Single { 1 } else { BATCH_MESSAGES_MAX },
-                    on_commit: Box::new(move |report| metrics.committed(report)),
+                    on_commit: Box::new(move |report| {
+                        // The answers wait for this as they wait for the disk.
+                        thread::sleep(flush_extra);
+                        metrics.committed(report);
+                    }),
                 })?);
                 (Arc::clone(&store) as _, store)
             }
