@@ -12,6 +12,7 @@ mod logs;
 mod messages;
 mod metrics;
 mod openapi;
+mod overload;
 mod process;
 mod selftest;
 mod stats;
