@@ -5,12 +5,14 @@
 mod backup;
 mod commands;
 mod crash;
+mod disk;
 mod door;
 mod health;
 mod http;
 mod logs;
 mod messages;
 mod metrics;
+mod powercut;
 mod process;
 mod stats;
 mod test_app;
