@@ -7,6 +7,7 @@ mod backup;
 mod batch;
 mod check;
 mod error;
+mod page_cache;
 mod reader;
 mod restore;
 mod schema;

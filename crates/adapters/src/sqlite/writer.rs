@@ -13,12 +13,13 @@ use std::time::{Duration, Instant};
 
 use domain::message::NewMessage;
 use domain::store::{Appended, StoreError, StoreErrorKind};
-use rusqlite::Connection;
+use rusqlite::config::DbConfig;
+use rusqlite::{Connection, ffi};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use tokio::time::timeout;
 
 use super::error::failure;
-use super::{CommitReport, SqliteOptions, batch, schema};
+use super::{CommitReport, SqliteOptions, batch, beside, page_cache};
 
 /// Deliveries that may wait. At the slowest disk worth having (100 flushes a second, batches of 512)
 /// they are committed within a tenth of a second.
@@ -109,15 +110,17 @@ impl Writer {
         let (queue, waiting) = mpsc::channel(QUEUE_DELIVERIES_MAX);
         let health = Arc::new(Health::default());
         let (end, ended) = oneshot::channel();
-        let mut thread = WriterThread {
-            path: options.path,
-            db: None,
+        take_over_checkpoints(&db);
+        let thread = WriterThread {
+            log: beside(&options.path, "-wal"),
+            db,
+            is_log_suspect: false,
+            is_database_suspect: false,
             waiting,
             batch_messages_max: options.batch_messages_max,
             on_commit: options.on_commit,
             health: Arc::clone(&health),
         };
-        thread.adopt(db);
         let run = move || {
             thread.run();
             // Nobody may be waiting for it.
@@ -205,10 +208,16 @@ fn queued_bytes(messages: &[NewMessage]) -> usize {
 }
 
 struct WriterThread {
-    path: PathBuf,
-    /// `None` after a failure, until the database is opened anew: what SQLite and the kernel still
-    /// hold of it is then not to be relied on.
-    db: Option<Connection>,
+    /// The write-ahead log.
+    log: PathBuf,
+    /// The same one for life, whatever fails. As long as it is open, SQLite knows where the commits end that were
+    /// flushed, and the next one is written over what was not. If it were opened anew, all that can be read would
+    /// count.
+    db: Connection,
+    /// Whether the kernel may hold of the log what it failed to write.
+    is_log_suspect: bool,
+    /// The same of the database file, once it could not be flushed.
+    is_database_suspect: bool,
     waiting: mpsc::Receiver<Command>,
     batch_messages_max: usize,
     on_commit: Box<dyn Fn(CommitReport) + Send>,
@@ -227,11 +236,15 @@ impl WriterThread {
                 Command::Close => self.waiting.close(),
             }
         }
-        if let Some(db) = self.db.take() {
-            // Without waiting: what another process keeps from being moved stays in the log, and the next
-            // start moves it.
-            let _ = db.busy_timeout(Duration::ZERO);
-            let _ = db.execute_batch("PRAGMA wal_checkpoint(truncate)");
+        if self.is_database_suspect {
+            return;
+        }
+        // Without waiting: what another process keeps from being moved stays in the log, and the next
+        // start moves it.
+        let _ = self.db.busy_timeout(Duration::ZERO);
+        if self.db.execute_batch("PRAGMA wal_checkpoint(truncate)").is_ok() {
+            // SQLite then removes the log.
+            let _ = self.db.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, false);
         }
     }
 
@@ -307,13 +320,8 @@ impl WriterThread {
     fn commit(&mut self, deliveries: &[&[NewMessage]]) -> Result<Vec<Vec<Appended>>, StoreError> {
         let started = Instant::now();
         self.health.set_committing(Some(started));
-        let result = match self.connection() {
-            Ok(db) => batch::commit(db, deliveries),
-            Err(error) => Err(error),
-        };
-        if result.is_err() {
-            self.db = None;
-        }
+        let result = self.recover().and_then(|()| batch::commit(&mut self.db, deliveries));
+        self.is_log_suspect = result.is_err();
         self.health.set_committing(None);
         self.health.is_failing.store(result.is_err(), Ordering::Release);
         (self.on_commit)(CommitReport {
@@ -324,34 +332,45 @@ impl WriterThread {
         result
     }
 
-    fn connection(&mut self) -> Result<&mut Connection, StoreError> {
-        if self.db.is_none() {
-            let db = schema::open_writer(&self.path)
-                .map_err(|e| failure(StoreErrorKind::Unavailable, OPERATION, e.to_string()))?;
-            self.adopt(db);
+    /// After a failure, before anything else is written.
+    fn recover(&self) -> Result<(), StoreError> {
+        let unavailable = |why: String| failure(StoreErrorKind::Unavailable, OPERATION, why);
+        if self.is_database_suspect {
+            let why = "the database file could not be flushed: restart when the disk is well";
+            return Err(unavailable(why.to_owned()));
         }
-        Ok(self.db.as_mut().expect("it was opened just above if there was none"))
-    }
-
-    /// Takes over the moving of the write-ahead log from SQLite, which does it inside a commit.
-    fn adopt(&mut self, db: Connection) {
-        db.wal_hook(Some(|_, pages| {
-            WAL_PAGES.set(pages);
-            Ok(())
-        }));
-        self.db = Some(db);
+        if self.is_log_suspect {
+            page_cache::settle(&self.log).map_err(|e| unavailable(format!("cannot flush the log: {e}")))?;
+        }
+        Ok(())
     }
 
     /// After the answers, so that nobody waits for it but those who come now.
     fn checkpoint_if_due(&mut self) {
-        if WAL_PAGES.get() < CHECKPOINT_PAGES {
+        if WAL_PAGES.get() < CHECKPOINT_PAGES || self.is_database_suspect {
             return;
         }
-        if let Some(db) = &self.db {
-            // If it fails, the log stays as it is and the next commit brings us here again.
-            let _ = db.execute_batch("PRAGMA wal_checkpoint(passive)");
+        if let Err(error) = self.db.execute_batch("PRAGMA wal_checkpoint(passive)") {
+            // The log stays as it is and the next commit brings us here again. But not after a failed flush: that
+            // the next one succeeds says nothing of the pages that this one was for, nor does SQLite write again
+            // what it had moved before it; and then the log, which has it all, would begin anew. The next start
+            // settles the file, and SQLite then moves all of the log again.
+            self.is_database_suspect = is_failed_flush(&error);
         }
     }
+}
+
+/// Takes over the moving of the write-ahead log from SQLite, which does it inside a commit and when it closes.
+fn take_over_checkpoints(db: &Connection) {
+    db.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true).expect("SQLite has this setting");
+    db.wal_hook(Some(|_, pages| {
+        WAL_PAGES.set(pages);
+        Ok(())
+    }));
+}
+
+fn is_failed_flush(error: &rusqlite::Error) -> bool {
+    error.sqlite_error().is_some_and(|error| error.extended_code == ffi::SQLITE_IOERR_FSYNC)
 }
 
 fn answer(job: Job, result: Result<Vec<Appended>, StoreError>) {

@@ -7,6 +7,7 @@ mod commands;
 mod crash;
 mod disk;
 mod door;
+mod faults;
 mod health;
 mod http;
 mod logs;
