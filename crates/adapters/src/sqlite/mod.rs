@@ -8,6 +8,7 @@ mod batch;
 mod check;
 mod error;
 mod group_commit;
+mod page_cache;
 mod reader;
 mod restore;
 mod schema;

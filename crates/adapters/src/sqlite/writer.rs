@@ -7,10 +7,11 @@ use std::time::{Duration, Instant};
 
 use domain::message::NewMessage;
 use domain::store::{Appended, StoreError, StoreErrorKind};
-use rusqlite::Connection;
+use rusqlite::config::DbConfig;
+use rusqlite::{Connection, ffi};
 
 use super::group_commit::{Bounds, Commit, Queue, group_commit};
-use super::{CommitReport, SqliteOptions, batch, schema};
+use super::{CommitReport, SqliteOptions, batch, beside, page_cache};
 
 /// Deliveries that may wait. At the slowest disk worth having (100 flushes a second, batches of 512)
 /// they are committed within a tenth of a second.
@@ -43,8 +44,14 @@ pub(super) fn start(db: Connection, options: SqliteOptions) -> Queue {
         batch_messages_max: options.batch_messages_max,
         batch_bytes_max: BATCH_BYTES_MAX,
     };
-    let mut writer = Writer { path: options.path, db: None, on_commit: options.on_commit };
-    writer.adopt(db);
+    take_over_checkpoints(&db);
+    let writer = Writer {
+        log: beside(&options.path, "-wal"),
+        db,
+        is_log_suspect: false,
+        is_database_suspect: false,
+        on_commit: options.on_commit,
+    };
     let (queue, group_commit) = group_commit(bounds, writer);
     thread::Builder::new()
         .name("sqlite-writer".to_owned())
@@ -54,23 +61,24 @@ pub(super) fn start(db: Connection, options: SqliteOptions) -> Queue {
 }
 
 struct Writer {
-    path: PathBuf,
-    /// `None` after a failure, until the database is opened anew: what SQLite and the kernel still
-    /// hold of it is then not to be relied on.
-    db: Option<Connection>,
+    /// The write-ahead log.
+    log: PathBuf,
+    /// The same one for life, whatever fails. As long as it is open, SQLite knows where the commits end that were
+    /// flushed, and the next one is written over what was not. If it were opened anew, all that can be read would
+    /// count.
+    db: Connection,
+    /// Whether the kernel may hold of the log what it failed to write.
+    is_log_suspect: bool,
+    /// The same of the database file, once it could not be flushed.
+    is_database_suspect: bool,
     on_commit: Box<dyn Fn(CommitReport) + Send>,
 }
 
 impl Commit for Writer {
     fn commit(&mut self, deliveries: &[&[NewMessage]]) -> Result<Vec<Vec<Appended>>, StoreError> {
         let started = Instant::now();
-        let result = match self.connection() {
-            Ok(db) => batch::commit(db, deliveries),
-            Err(error) => Err(error),
-        };
-        if result.is_err() {
-            self.db = None;
-        }
+        let result = self.recover().and_then(|()| batch::commit(&mut self.db, deliveries));
+        self.is_log_suspect = result.is_err();
         (self.on_commit)(CommitReport {
             messages: deliveries.iter().map(|d| d.len()).sum(),
             took: started.elapsed(),
@@ -81,41 +89,56 @@ impl Commit for Writer {
 
     /// Moves the write-ahead log into the database, if that is due.
     fn tidy(&mut self) {
-        if WAL_PAGES.get() < CHECKPOINT_PAGES {
+        if WAL_PAGES.get() < CHECKPOINT_PAGES || self.is_database_suspect {
             return;
         }
-        if let Some(db) = &self.db {
-            // If it fails, the log stays as it is and the next commit brings us here again.
-            let _ = db.execute_batch("PRAGMA wal_checkpoint(passive)");
+        if let Err(error) = self.db.execute_batch("PRAGMA wal_checkpoint(passive)") {
+            // The log stays as it is and the next commit brings us here again. But not after a failed flush: that
+            // the next one succeeds says nothing of the pages that this one was for, nor does SQLite write again
+            // what it had moved before it; and then the log, which has it all, would begin anew. The next start
+            // settles the file, and SQLite then moves all of the log again.
+            self.is_database_suspect = is_failed_flush(&error);
         }
     }
 
     fn close(&mut self) {
-        if let Some(db) = self.db.take() {
-            // Without waiting: what another process keeps from being moved stays in the log, and the next
-            // start moves it.
-            let _ = db.busy_timeout(Duration::ZERO);
-            let _ = db.execute_batch("PRAGMA wal_checkpoint(truncate)");
+        if self.is_database_suspect {
+            return;
+        }
+        // Without waiting: what another process keeps from being moved stays in the log, and the next
+        // start moves it.
+        let _ = self.db.busy_timeout(Duration::ZERO);
+        if self.db.execute_batch("PRAGMA wal_checkpoint(truncate)").is_ok() {
+            // SQLite then removes the log.
+            let _ = self.db.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, false);
         }
     }
 }
 
 impl Writer {
-    fn connection(&mut self) -> Result<&mut Connection, StoreError> {
-        if self.db.is_none() {
-            let db = schema::open_writer(&self.path)
-                .map_err(|e| StoreError::new(StoreErrorKind::Unavailable, batch::OPERATION, e.to_string()))?;
-            self.adopt(db);
+    /// After a failure, before anything else is written.
+    fn recover(&self) -> Result<(), StoreError> {
+        let unavailable = |why: String| StoreError::new(StoreErrorKind::Unavailable, batch::OPERATION, why);
+        if self.is_database_suspect {
+            let why = "the database file could not be flushed: restart when the disk is well";
+            return Err(unavailable(why.to_owned()));
         }
-        Ok(self.db.as_mut().expect("it was opened just above if there was none"))
+        if self.is_log_suspect {
+            page_cache::settle(&self.log).map_err(|e| unavailable(format!("cannot flush the log: {e}")))?;
+        }
+        Ok(())
     }
+}
 
-    /// Takes over the moving of the write-ahead log from SQLite, which does it inside a commit.
-    fn adopt(&mut self, db: Connection) {
-        db.wal_hook(Some(|_, pages| {
-            WAL_PAGES.set(pages);
-            Ok(())
-        }));
-        self.db = Some(db);
-    }
+/// Takes over the moving of the write-ahead log from SQLite, which does it inside a commit and when it closes.
+fn take_over_checkpoints(db: &Connection) {
+    db.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true).expect("SQLite has this setting");
+    db.wal_hook(Some(|_, pages| {
+        WAL_PAGES.set(pages);
+        Ok(())
+    }));
+}
+
+fn is_failed_flush(error: &rusqlite::Error) -> bool {
+    error.sqlite_error().is_some_and(|error| error.extended_code == ffi::SQLITE_IOERR_FSYNC)
 }

@@ -5,7 +5,9 @@
 mod backup;
 mod commands;
 mod crash;
+mod disk;
 mod door;
+mod faults;
 mod health;
 mod http;
 mod logs;
@@ -13,6 +15,7 @@ mod messages;
 mod metrics;
 mod openapi;
 mod overload;
+mod powercut;
 mod process;
 mod selftest;
 mod stats;
