@@ -1,21 +1,32 @@
 //! The composition root: puts the ports' adapters and the routes together, and serves.
 
+use std::future::ready;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
+use std::num::NonZero;
 use std::sync::Arc;
+use std::thread::available_parallelism;
 use std::time::Duration;
 
-use actix_web::dev::Server;
+use actix_http::HttpService;
+use actix_http::error::DispatchError;
+use actix_server::{GracefulShutdownSignal, Server};
+use actix_service::{IntoServiceFactory, ServiceFactory, ServiceFactoryExt, fn_service, map_config};
+use actix_tls::accept::rustls_0_23::{Acceptor, TlsStream};
+use actix_web::App as ActixApp;
+use actix_web::dev::AppConfig;
 use actix_web::middleware::{DefaultHeaders, from_fn};
+use actix_web::rt::net::TcpStream;
 use actix_web::web::Data;
-use actix_web::{App as ActixApp, HttpServer};
 use domain::ingest::Ingest;
 use domain::query::MessageQuery;
 use rustix::net::sockopt::set_tcp_user_timeout;
 use rustls::ServerConfig;
 use slog::Logger;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::Semaphore;
 
+use crate::connection::{self, Connection, FIRST_HEAD_TIME_MAX, KEEP_ALIVE};
 use crate::door::Door;
 use crate::routes;
 use crate::telemetry::metrics::Metrics;
@@ -25,21 +36,15 @@ use crate::telemetry::request;
 /// grown to twice what is in it; so these take up 128 MiB at most.
 const BODIES_BYTES_MAX: usize = 64 << 20;
 
-/// Connections of one worker, of which there are as many as cores. More wait to be accepted.
-const CONNECTIONS_MAX: usize = 8192;
+/// Bytes of all listings that are being sent. Beside them there are those that are being read and put together,
+/// as many as the store answers at once.
+const LISTINGS_BYTES_MAX: usize = 64 << 20;
 
 /// How long what was sent to a client may stay unread before its connection is cut: it holds memory of ours.
 const UNREAD_TIME_MAX: Duration = Duration::from_secs(30);
 
 /// Connections that may wait to be accepted: a burst of new senders.
 const BACKLOG: u32 = 1024;
-
-/// For the head of a request to arrive whole.
-const HEAD_TIME_MAX: Duration = Duration::from_secs(10);
-
-/// How long a connection may idle between requests: more than the minute that most senders' pools keep
-/// theirs, so that it is them who close it.
-const KEEP_ALIVE: Duration = Duration::from_secs(75);
 
 /// For a client to stop sending after a refusal, before it is cut off.
 const DISCONNECT_TIME_MAX: Duration = Duration::from_secs(5);
@@ -72,8 +77,25 @@ pub struct App {
     pub door: Door,
     /// The largest request body.
     pub body_bytes_max: usize,
-    /// Bytes that the bodies of all requests under way may still have, as [`bodies`] makes it.
+    /// What is in memory at once.
+    pub budgets: Budgets,
+}
+
+/// Bytes that may still be in memory at once, of what others decide the size of.
+pub struct Budgets {
+    /// Of the bodies of requests under way.
     pub bodies: Semaphore,
+    /// Of listings that are being sent.
+    pub listings: Arc<Semaphore>,
+}
+
+impl Default for Budgets {
+    fn default() -> Self {
+        Self {
+            bodies: Semaphore::new(BODIES_BYTES_MAX),
+            listings: Arc::new(Semaphore::new(LISTINGS_BYTES_MAX)),
+        }
+    }
 }
 
 impl App {
@@ -89,12 +111,6 @@ impl App {
         }
         if missing.is_empty() { Ok(()) } else { Err(missing.join("; ")) }
     }
-}
-
-/// A fresh semaphore for [`App::bodies`].
-#[must_use]
-pub fn bodies() -> Semaphore {
-    Semaphore::new(BODIES_BYTES_MAX)
 }
 
 /// Binds an address, before anything is made on disk.
@@ -123,7 +139,8 @@ pub enum Traffic {
     Questions,
 }
 
-/// Serves `app` until the returned server is stopped; with `tls`, encrypted.
+/// Serves `app` until the returned server is stopped; with `tls`, encrypted. More connections than
+/// `connections_max` wait to be accepted.
 ///
 /// # Errors
 /// The listener can't be used.
@@ -132,30 +149,77 @@ pub fn serve(
     listener: TcpListener,
     traffic: Traffic,
     tls: Option<ServerConfig>,
+    connections_max: usize,
 ) -> io::Result<Server> {
+    let n_workers = available_parallelism().map_or(1, NonZero::get);
+    let server = Server::build()
+        .workers(n_workers)
+        .max_concurrent_connections(connections_max.div_ceil(n_workers).max(1))
+        .shutdown_timeout(DRAIN_SECS_MAX)
+        .disable_signals();
+    let stopping = server.graceful_shutdown_signal();
+    let name = listener.local_addr()?.to_string();
+    let server = match tls {
+        None => server.listen(name, listener, move || {
+            let open = |tcp: TcpStream| {
+                let peer_addr = tcp.peer_addr().ok();
+                ready(Ok((Connection::new(tcp), peer_addr)))
+            };
+            fn_service(open).and_then(http(Data::clone(&app), traffic, stopping.clone()))
+        })?,
+        Some(mut config) => {
+            config.alpn_protocols = vec![b"http/1.1".to_vec()];
+            server.listen(name, listener, move || {
+                let open = |tls: TlsStream<TcpStream>| {
+                    let peer_addr = tls.get_ref().0.peer_addr().ok();
+                    (Connection::new(tls), peer_addr)
+                };
+                Acceptor::new(config.clone())
+                    .map_err(drop)
+                    .map(open)
+                    .and_then(http(Data::clone(&app), traffic, stopping.clone()).map_err(drop))
+            })?
+        }
+    };
+    Ok(server.run())
+}
+
+/// What serves one connection. It is what `actix_web::HttpServer` puts together, around connections of ours.
+fn http<IO: AsyncRead + AsyncWrite + Unpin + 'static>(
+    app: Data<App>,
+    traffic: Traffic,
+    stopping: GracefulShutdownSignal,
+) -> impl ServiceFactory<
+    (Connection<IO>, Option<SocketAddr>),
+    Config = (),
+    Response = (),
+    Error = DispatchError,
+    InitError = (),
+> {
     let routes: routes::Routes = match traffic {
         Traffic::All => routes::all,
         Traffic::Webhooks => routes::receiving,
         Traffic::Questions => routes::asking,
     };
-    let server = HttpServer::new(move || {
-        let headers = SECURITY_HEADERS.into_iter().fold(DefaultHeaders::new(), DefaultHeaders::add);
-        ActixApp::new()
-            .app_data(Data::clone(&app))
-            .wrap(headers)
-            .wrap(from_fn(request::observe))
-            .configure(routes)
-            .configure(routes::everywhere)
-    })
-    .client_request_timeout(HEAD_TIME_MAX)
-    .client_disconnect_timeout(DISCONNECT_TIME_MAX)
-    .keep_alive(KEEP_ALIVE)
-    .shutdown_timeout(DRAIN_SECS_MAX)
-    .max_connections(CONNECTIONS_MAX)
-    .disable_signals();
-    let server = match tls {
-        None => server.listen(listener)?,
-        Some(config) => server.listen_rustls_0_23(listener, config)?,
-    };
-    Ok(server.run())
+    let headers = SECURITY_HEADERS.into_iter().fold(DefaultHeaders::new(), DefaultHeaders::add);
+    let requests = ActixApp::new()
+        .app_data(app)
+        .wrap(headers)
+        .wrap(from_fn(request::observe))
+        .wrap(from_fn(connection::take_turn))
+        .configure(routes)
+        .configure(routes::everywhere)
+        .into_factory();
+    HttpService::build()
+        .client_request_timeout(FIRST_HEAD_TIME_MAX)
+        .client_disconnect_timeout(DISCONNECT_TIME_MAX)
+        .keep_alive(KEEP_ALIVE)
+        .graceful_shutdown_signal(move || {
+            let stopping = stopping.clone();
+            async move { stopping.notified().await }
+        })
+        .on_connect_ext(|connection: &Connection<IO>, data| {
+            data.insert(connection.turn());
+        })
+        .h1(map_config(requests, |()| AppConfig::default()))
 }

@@ -48,9 +48,9 @@ pub enum ApiError {
         /// The most that is allowed.
         max: usize,
     },
-    /// The bodies that are being received fill the memory that they may have.
-    #[error("too many request bodies at once")]
-    Overloaded,
+    /// What these take up fills the memory that they may have.
+    #[error("too many {0} at once")]
+    Overloaded(&'static str),
     /// The body did not come in time.
     #[error("request body did not arrive within {secs} s")]
     TooSlow {
@@ -104,7 +104,7 @@ impl ApiError {
             Self::TooLarge { .. } => "too_large",
             Self::Ingest(IngestError::Refused(_)) | Self::TooManyRefusals { .. } => "invalid_signature",
             Self::Ingest(IngestError::Invalid(_)) => "validation_error",
-            Self::Overloaded
+            Self::Overloaded(_)
             | Self::Ingest(IngestError::NoSecret | IngestError::Store { .. })
             | Self::Store(_) => "unavailable",
             Self::TooSlow { .. }
@@ -163,7 +163,7 @@ impl ResponseError for ApiError {
             Self::Incomplete => StatusCode::BAD_REQUEST,
             Self::Ingest(IngestError::Refused(_)) | Self::NoToken => StatusCode::UNAUTHORIZED,
             Self::TooManyRefusals { .. } => StatusCode::TOO_MANY_REQUESTS,
-            Self::Overloaded
+            Self::Overloaded(_)
             | Self::Ingest(IngestError::NoSecret | IngestError::Store { .. })
             | Self::Store(_) => StatusCode::SERVICE_UNAVAILABLE,
         }
@@ -186,7 +186,7 @@ impl ResponseError for ApiError {
         }
         if self.status_code() == StatusCode::SERVICE_UNAVAILABLE {
             let secs = match (self, self.store_error().map(|e| e.kind)) {
-                (Self::Overloaded, _) | (_, Some(StoreErrorKind::Busy | StoreErrorKind::Unknown)) => {
+                (Self::Overloaded(_), _) | (_, Some(StoreErrorKind::Busy | StoreErrorKind::Unknown)) => {
                     RETRY_BUSY_SECS
                 }
                 _ => RETRY_UNAVAILABLE_SECS,

@@ -5,8 +5,10 @@
 pub mod app;
 pub mod commands;
 pub mod config;
+mod connection;
 pub mod door;
 pub mod error;
+pub mod open_files;
 mod openapi;
 pub mod retention;
 mod routes;

@@ -4,9 +4,11 @@
 
 #![expect(clippy::print_stdout, reason = "its results are for people, on standard output")]
 
+mod child;
 mod demo;
 mod load;
 mod messages;
+mod overload;
 mod server;
 mod throughput;
 
@@ -30,7 +32,10 @@ enum Command {
     Demo(demo::Args),
     /// Measure POST /webhook with group commit, with one commit per request, and without a store
     Throughput(throughput::Args),
-    /// Serve with one of these stores (what `throughput` starts)
+    /// Offer more than the store takes, and see what is accepted, what is shed, how long it takes and how much
+    /// memory
+    Overload(overload::Args),
+    /// Serve with one of these stores (what the measurements start)
     #[command(hide = true)]
     Server(server::Args),
 }
@@ -40,6 +45,7 @@ fn main() -> ExitCode {
         Command::Messages(args) => messages::run(&args),
         Command::Demo(args) => demo::run(&args),
         Command::Throughput(args) => throughput::run(&args),
+        Command::Overload(args) => overload::run(&args),
         Command::Server(args) => server::run(&args),
     };
     match result {

@@ -2,15 +2,13 @@
 //! run: the machine's own speed cancels out of the ratios.
 
 use std::error::Error;
-use std::io::{BufRead, BufReader};
-use std::net::SocketAddr;
-use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use clap::ValueEnum;
 use serde::Serialize;
 
-use crate::load;
+use crate::child::Server;
+use crate::load::{self, Load, Sender};
 use crate::server::StoreKind;
 
 #[derive(clap::Args)]
@@ -40,16 +38,6 @@ struct Row {
     p99_ms: f64,
     max_ms: f64,
     refused: u64,
-}
-
-struct Server(Child, SocketAddr);
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        // It has nothing that anyone wants to keep.
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
 }
 
 pub(crate) fn run(args: &Args) -> Result<(), Box<dyn Error>> {
@@ -85,32 +73,17 @@ pub(crate) fn run(args: &Args) -> Result<(), Box<dyn Error>> {
 }
 
 fn measure(store: StoreKind, args: &Args) -> Result<Row, Box<dyn Error>> {
-    let folder = tempfile::tempdir_in(&args.folder)?;
-    let name = store.to_possible_value().map_or_else(String::new, |v| v.get_name().to_owned());
-    let server = start(&name, &folder.path().join("bench.db"))?;
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
-    let load = load::run(server.1, args.connections, Duration::from_secs(args.seconds));
-    let outcome = runtime.block_on(load).map_err(|e| e.to_string())?;
-    let ms = |us: u64| Duration::from_micros(us).as_secs_f64() * 1000.0;
+    let server = Server::start(store, &args.folder, Duration::ZERO)?;
+    let duration = Duration::from_secs(args.seconds);
+    let load = Load { connections: args.connections, duration, rate_per_s: None };
+    let run = async { load::run(server.addr, &Sender::new()?, load).await };
+    let outcome = load::runtime()?.block_on(run).map_err(|e| e.to_string())?;
     Ok(Row {
-        store: name,
-        requests_per_s: outcome.requests_per_s,
-        p50_ms: ms(outcome.latency_us.value_at_quantile(0.5)),
-        p99_ms: ms(outcome.latency_us.value_at_quantile(0.99)),
-        max_ms: ms(outcome.latency_us.max()),
-        refused: outcome.refused,
+        store: store.to_possible_value().map_or_else(String::new, |v| v.get_name().to_owned()),
+        requests_per_s: outcome.accepted_per_s(),
+        p50_ms: outcome.latency_ms(0.5),
+        p99_ms: outcome.latency_ms(0.99),
+        max_ms: outcome.latency_ms(1.0),
+        refused: outcome.n_refused(),
     })
-}
-
-/// Starts this binary as a server, and waits until it listens.
-fn start(store: &str, database: &std::path::Path) -> Result<Server, Box<dyn Error>> {
-    let mut child = Command::new(std::env::current_exe()?)
-        .args(["server", "--store", store, "--database"])
-        .arg(database)
-        .stdout(Stdio::piped())
-        .spawn()?;
-    let stdout = child.stdout.take().ok_or("it has no standard output")?;
-    let mut line = String::new();
-    BufReader::new(stdout).read_line(&mut line)?;
-    Ok(Server(child, line.trim().parse()?))
 }

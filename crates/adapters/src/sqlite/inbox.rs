@@ -33,11 +33,12 @@ const IDLE_EXPIRED: usize = 512;
 
 pub(super) struct Inbox {
     db: Connection,
-    memory: Memory,
+    digest: Digest,
+    /// `None` after a failed transaction, until it is read anew.
+    memory: Option<Memory>,
 }
 
-/// What the writer knows of the database without looking. After a failed transaction it may know too much, and
-/// is made anew.
+/// What the writer knows of the database without looking.
 pub(super) struct Memory {
     digest: Digest,
     pub(super) tail: Tail,
@@ -53,43 +54,17 @@ pub(super) struct Memory {
 }
 
 impl Inbox {
-    /// Reads what the writer has to know, and indexes what an older version or another writer left.
+    /// Reads what the writer has to know, and indexes what an older version left.
     pub(super) fn open(mut db: Connection, digest: Digest) -> rusqlite::Result<Self> {
-        let (last_seq, indexed_seq, is_ranked) =
-            db.query_row("SELECT last_seq, indexed_seq, is_ranked FROM totals", [], |row| {
-                Ok((row.get(0)?, row.get(1)?, row.get(2)?))
-            })?;
-        let filter = read_filter(&db, last_seq)?;
-        let mut memory = Memory {
-            digest,
-            tail: Tail::default(),
-            filter,
-            run: None,
-            last_seq,
-            indexed_seq,
-            is_ranked,
-            expiry: None,
-        };
-        loop {
-            let entries = read_tail(&db, digest, memory.indexed_seq)?;
-            if entries.len() < RUN_MESSAGES {
-                entries.into_iter().for_each(|entry| memory.tail.push(entry));
-                return Ok(Self { db, memory });
-            }
-            let mut run = Run::new(entries, memory.indexed_seq);
-            let tx = db.transaction_with_behavior(TransactionBehavior::Immediate)?;
-            run.write(&tx, &mut memory.filter, usize::MAX)?;
-            tx.commit()?;
-            memory.indexed_seq = run.to_seq();
-        }
+        let memory = Memory::read(&mut db, digest)?;
+        Ok(Self { db, digest, memory: Some(memory) })
     }
 
     pub(super) fn db(&self) -> &Connection {
         &self.db
     }
 
-    /// Appends all deliveries in one transaction and flushes it. One answer a message, in their order. After an
-    /// error the inbox has to be opened anew.
+    /// Appends all deliveries in one transaction and flushes it. One answer a message, in their order.
     ///
     /// # Errors
     /// Nothing was stored, unless the kind is `Unknown`.
@@ -103,23 +78,25 @@ impl Inbox {
         })
     }
 
-    /// Whether there is something to do when no message waits.
+    /// Whether there is something to do when no message waits. After a failure there is not: a message, or a
+    /// question of readiness, will show whether the database is well again.
     pub(super) fn has_chores(&self) -> bool {
-        let Memory { run, tail, is_ranked, expiry, .. } = &self.memory;
-        run.is_some() || tail.n_waiting() >= IDLE_RUN_MESSAGES || expiry.is_some() || !is_ranked
+        self.memory.as_ref().is_some_and(Memory::has_chores)
     }
 
-    /// From now on this is removed, if anything.
-    pub(super) fn expire(&mut self, expiry: Option<Expiry>) {
-        self.memory.expiry = expiry.or(self.memory.expiry);
-    }
-
-    /// Does a little of it. After an error the inbox has to be opened anew.
+    /// Does a little of it.
     pub(super) fn do_chores(&mut self) -> Result<(), StoreError> {
         self.transact("index messages", |tx, memory| {
             memory.index(tx, IDLE_ENTRIES, IDLE_RUN_MESSAGES)?;
             memory.remove_expired(tx, IDLE_EXPIRED)
         })
+    }
+
+    /// From now on this is removed, until all of it is or a transaction fails.
+    pub(super) fn expire(&mut self, expiry: Expiry) {
+        if let Some(memory) = &mut self.memory {
+            memory.expiry = Some(expiry);
+        }
     }
 
     fn transact<T>(
@@ -128,8 +105,12 @@ impl Inbox {
         work: impl FnOnce(&Transaction<'_>, &mut Memory) -> rusqlite::Result<T>,
     ) -> Result<T, StoreError> {
         let not_committed = |error| store_error(operation, error);
+        let mut memory = match self.memory.take() {
+            Some(memory) => memory,
+            None => Memory::read(&mut self.db, self.digest).map_err(not_committed)?,
+        };
         let tx = self.db.transaction_with_behavior(TransactionBehavior::Immediate).map_err(not_committed)?;
-        let done = work(&tx, &mut self.memory).map_err(not_committed)?;
+        let done = work(&tx, &mut memory).map_err(not_committed)?;
         if let Err(error) = tx.commit() {
             // rusqlite has tried to roll back. If the transaction was open until then, it is gone; if
             // SQLite had ended it by itself, the write-ahead log may hold it or not, and only a look after
@@ -140,12 +121,42 @@ impl Inbox {
                 format!("commit failed: {error}"),
             ));
         }
-        self.memory.committed();
+        memory.committed();
+        self.memory = Some(memory);
         Ok(done)
     }
 }
 
 impl Memory {
+    fn read(db: &mut Connection, digest: Digest) -> rusqlite::Result<Self> {
+        let (last_seq, indexed_seq, is_ranked) =
+            db.query_row("SELECT last_seq, indexed_seq, is_ranked FROM totals", [], |row| {
+                Ok((row.get(0)?, row.get(1)?, row.get(2)?))
+            })?;
+        let filter = read_filter(db, last_seq)?;
+        let tail = Tail::default();
+        let mut memory =
+            Self { digest, tail, filter, run: None, last_seq, indexed_seq, is_ranked, expiry: None };
+        loop {
+            let entries = read_tail(db, digest, memory.indexed_seq)?;
+            if entries.len() < RUN_MESSAGES {
+                entries.into_iter().for_each(|entry| memory.tail.push(entry));
+                return Ok(memory);
+            }
+            let mut run = Run::new(entries, memory.indexed_seq);
+            let tx = db.transaction_with_behavior(TransactionBehavior::Immediate)?;
+            run.write(&tx, &mut memory.filter, usize::MAX)?;
+            tx.commit()?;
+            memory.indexed_seq = run.to_seq();
+        }
+    }
+
+    fn has_chores(&self) -> bool {
+        let Self { run, tail, is_ranked, expiry, .. } = self;
+        run.is_some() || tail.n_waiting() >= IDLE_RUN_MESSAGES || expiry.is_some() || !is_ranked
+    }
+
+    /// A message's key in the ledger.
     pub(super) fn key(&self, source_id: i64, message_id: &str) -> Key {
         key(self.digest, source_id, message_id)
     }

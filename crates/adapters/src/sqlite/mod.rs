@@ -14,6 +14,7 @@ mod group_commit;
 mod inbox;
 mod key_filter;
 mod listing;
+mod page_cache;
 mod reader;
 mod restore;
 mod row;

@@ -98,14 +98,18 @@ impl Reader {
         };
         let pool = self.pool.clone();
         let answer = tokio::task::spawn_blocking(move || {
-            // The turn goes with the question, not with the caller: one who hangs up frees nothing yet.
-            let _turn = turn;
-            let mut db = pool
+            let result = pool
                 .get()
-                .map_err(|e| StoreError::new(StoreErrorKind::Unavailable, operation, e.to_string()))?;
-            answer(&mut db, question).map_err(|e| store_error(operation, e))
+                .map_err(|e| StoreError::new(StoreErrorKind::Unavailable, operation, e.to_string()))
+                .and_then(|mut db| answer(&mut db, question).map_err(|e| store_error(operation, e)));
+            // The turn goes with the question, not with the caller: one who hangs up frees nothing yet. And it
+            // ends when the answer is taken, so that answers do not pile up.
+            (turn, result)
         });
-        answer.await.unwrap_or_else(|e| Err(StoreError::new(StoreErrorKind::Fault, operation, e.to_string())))
+        match answer.await {
+            Ok((_turn, result)) => result,
+            Err(e) => Err(StoreError::new(StoreErrorKind::Fault, operation, e.to_string())),
+        }
     }
 }
 

@@ -8,6 +8,9 @@ use refinery::{Migration, Runner};
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags};
 
+use super::backup::folder_of;
+use super::{beside, page_cache};
+
 mod embedded {
     refinery::embed_migrations!("../../migrations/sqlite");
 }
@@ -38,6 +41,14 @@ pub enum OpenError {
     #[error("cannot create folder {path}: {source}")]
     Folder {
         /// The folder.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// What is there of it, or of its log, can't be flushed.
+    #[error("cannot flush database at {path}: {source}")]
+    Flush {
+        /// The database file.
         path: PathBuf,
         /// Why.
         source: std::io::Error,
@@ -96,6 +107,7 @@ pub(super) fn open_and_migrate(path: &Path) -> Result<Connection, OpenError> {
         return Err(OpenError::OldSqlite(rusqlite::version()));
     }
     create_folder(path)?;
+    settle_what_is_seen(path)?;
     refuse_newer(path)?;
     let mut db = open_writer(path)?;
     // Grouped: all that is missing in one transaction, with the record of it.
@@ -110,31 +122,37 @@ fn runner(migrations: &[Migration]) -> Runner {
     Runner::new(migrations).set_grouped(true)
 }
 
-/// Opens an existing, migrated database for writing.
-pub(super) fn open_writer(path: &Path) -> Result<Connection, OpenError> {
+/// Opens a database for writing.
+fn open_writer(path: &Path) -> Result<Connection, OpenError> {
     let sqlite = |source| OpenError::Sqlite { path: path.to_owned(), source };
     let db = Connection::open(path).map_err(sqlite)?;
     let mode = prepare_writer(&db).map_err(sqlite)?;
     if mode != "wal" {
         return Err(OpenError::NoWal { path: path.to_owned(), mode });
     }
-    flush_what_is_seen(&db).map_err(sqlite)?;
     Ok(db)
 }
 
-/// What a crash left in the write-ahead log is seen again, though it may never have been flushed. Its sender
-/// will try again and be told that it is a duplicate, and that writes nothing: so it is flushed now. Moving
-/// the log into the database begins with flushing it.
-fn flush_what_is_seen(db: &Connection) -> rusqlite::Result<()> {
-    db.query_row("PRAGMA wal_checkpoint(passive)", [], |_| Ok(()))
+/// SQLite believes each commit that it can read from the log. Its sender will try again and be told that it is a
+/// duplicate, and that writes nothing: so what a crash left is settled first. A database file that could not be
+/// flushed is settled, too, before the log is moved into it again.
+fn settle_what_is_seen(path: &Path) -> Result<(), OpenError> {
+    let settle = || {
+        page_cache::settle(path)?;
+        page_cache::settle(&beside(path, "-wal"))?;
+        // The log may have been made just before.
+        File::open(folder_of(path))?.sync_all()
+    };
+    settle().map_err(|source| OpenError::Flush { path: path.to_owned(), source })
 }
 
 /// Returns the journal mode.
 fn prepare_writer(db: &Connection) -> rusqlite::Result<String> {
     db.busy_timeout(BUSY_WAIT_MAX)?;
     let mode = db.pragma_update_and_check(None, "journal_mode", "wal", |row| row.get(0))?;
-    // FULL: a commit returns when the write-ahead log is flushed. The whole product rests on it.
-    db.pragma_update(None, "synchronous", "full")?;
+    // FULL: a commit returns when the write-ahead log is flushed. The whole product rests on it, and one of its
+    // tests finds these very words in the binary, to show what is lost with others.
+    db.execute_batch("PRAGMA synchronous = full")?;
     db.pragma_update(None, "foreign_keys", true)?;
     db.pragma_update(None, "journal_size_limit", WAL_BYTES_KEPT)?;
     db.pragma_update(None, "cache_size", format!("-{WRITER_CACHE_KIB}"))?;

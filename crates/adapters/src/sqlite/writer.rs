@@ -8,12 +8,13 @@ use std::time::{Duration, Instant};
 
 use domain::message::NewMessage;
 use domain::store::{Appended, StoreError, StoreErrorKind};
+use rusqlite::config::DbConfig;
+use rusqlite::{Connection, ffi};
 
-use super::error::store_error;
 use super::expiry::Expiry;
 use super::group_commit::{Bounds, Commit, Queue, group_commit};
 use super::inbox::{self, Inbox};
-use super::{CommitReport, Digest, SqliteOptions, schema};
+use super::{CommitReport, SqliteOptions, beside, page_cache};
 
 /// Deliveries that may wait. At the slowest disk worth having (100 flushes a second, batches of 512)
 /// they are committed within a tenth of a second.
@@ -46,15 +47,16 @@ pub(super) fn start(inbox: Inbox, options: SqliteOptions) -> (Queue, Expired) {
         batch_messages_max: options.batch_messages_max,
         batch_bytes_max: BATCH_BYTES_MAX,
     };
+    take_over_checkpoints(inbox.db());
     let expired = Expired::default();
-    let mut writer = Writer {
-        path: options.path,
-        digest: options.digest,
-        inbox: None,
+    let writer = Writer {
+        log: beside(&options.path, "-wal"),
+        inbox,
         expired: expired.clone(),
+        is_log_suspect: false,
+        is_database_suspect: false,
         on_commit: options.on_commit,
     };
-    writer.adopt(inbox);
     let (queue, group_commit) = group_commit(bounds, writer);
     thread::Builder::new()
         .name("sqlite-writer".to_owned())
@@ -79,26 +81,28 @@ impl Expired {
 }
 
 struct Writer {
-    path: PathBuf,
-    digest: Digest,
-    /// `None` after a failure, until the database is opened anew: what SQLite and the kernel still
-    /// hold of it is then not to be relied on.
-    inbox: Option<Inbox>,
+    /// The write-ahead log.
+    log: PathBuf,
+    /// With the same connection for life, whatever fails. As long as it is open, SQLite knows where the commits end that were
+    /// flushed, and the next one is written over what was not. If it were opened anew, all that can be read would
+    /// count.
+    inbox: Inbox,
     expired: Expired,
+    /// Whether the kernel may hold of the log what it failed to write.
+    is_log_suspect: bool,
+    /// The same of the database file, once it could not be flushed.
+    is_database_suspect: bool,
     on_commit: Box<dyn Fn(CommitReport) + Send>,
 }
 
 impl Commit for Writer {
     fn commit(&mut self, deliveries: &[&[NewMessage]]) -> Result<Vec<Vec<Appended>>, StoreError> {
         let started = Instant::now();
-        let expired = self.expired.take();
-        let result = self.inbox().and_then(|inbox| {
-            inbox.expire(expired);
-            inbox.commit(deliveries)
-        });
-        if result.is_err() {
-            self.inbox = None;
+        if let Some(expiry) = self.expired.take() {
+            self.inbox.expire(expiry);
         }
+        let result = self.recover().and_then(|()| self.inbox.commit(deliveries));
+        self.is_log_suspect = result.is_err();
         (self.on_commit)(CommitReport {
             messages: deliveries.iter().map(|d| d.len()).sum(),
             took: started.elapsed(),
@@ -109,55 +113,66 @@ impl Commit for Writer {
 
     /// Moves the write-ahead log into the database, if that is due.
     fn tidy(&mut self) {
-        if WAL_PAGES.get() < CHECKPOINT_PAGES {
+        if WAL_PAGES.get() < CHECKPOINT_PAGES || self.is_database_suspect {
             return;
         }
-        if let Some(inbox) = &self.inbox {
-            // If it fails, the log stays as it is and the next commit brings us here again.
-            let _ = inbox.db().execute_batch("PRAGMA wal_checkpoint(passive)");
+        if let Err(error) = self.inbox.db().execute_batch("PRAGMA wal_checkpoint(passive)") {
+            // The log stays as it is and the next commit brings us here again. But not after a failed flush: that
+            // the next one succeeds says nothing of the pages that this one was for, nor does SQLite write again
+            // what it had moved before it; and then the log, which has it all, would begin anew. The next start
+            // settles the file, and SQLite then moves all of the log again.
+            self.is_database_suspect = is_failed_flush(&error);
         }
     }
 
     fn has_chores(&self) -> bool {
-        self.inbox.as_ref().is_some_and(Inbox::has_chores)
+        self.inbox.has_chores() && !self.is_database_suspect
     }
 
     fn do_chores(&mut self) -> Result<(), StoreError> {
-        let result = self.inbox.as_mut().map_or(Ok(()), Inbox::do_chores);
-        if result.is_err() {
-            self.inbox = None;
-        }
+        let result = self.inbox.do_chores();
+        self.is_log_suspect = result.is_err();
         result
     }
 
     fn close(&mut self) {
-        if let Some(inbox) = self.inbox.take() {
-            let db = inbox.db();
-            // Without waiting: what another process keeps from being moved stays in the log, and the next
-            // start moves it.
-            let _ = db.busy_timeout(Duration::ZERO);
-            let _ = db.execute_batch("PRAGMA wal_checkpoint(truncate)");
+        if self.is_database_suspect {
+            return;
+        }
+        // Without waiting: what another process keeps from being moved stays in the log, and the next
+        // start moves it.
+        let _ = self.inbox.db().busy_timeout(Duration::ZERO);
+        if self.inbox.db().execute_batch("PRAGMA wal_checkpoint(truncate)").is_ok() {
+            // SQLite then removes the log.
+            let _ = self.inbox.db().set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, false);
         }
     }
 }
 
 impl Writer {
-    fn inbox(&mut self) -> Result<&mut Inbox, StoreError> {
-        if self.inbox.is_none() {
-            let db = schema::open_writer(&self.path)
-                .map_err(|e| StoreError::new(StoreErrorKind::Unavailable, inbox::APPEND, e.to_string()))?;
-            let inbox = Inbox::open(db, self.digest).map_err(|e| store_error(inbox::APPEND, e))?;
-            self.adopt(inbox);
+    /// After a failure, before anything else is written.
+    fn recover(&self) -> Result<(), StoreError> {
+        let unavailable = |why: String| StoreError::new(StoreErrorKind::Unavailable, inbox::APPEND, why);
+        if self.is_database_suspect {
+            let why = "the database file could not be flushed: restart when the disk is well";
+            return Err(unavailable(why.to_owned()));
         }
-        Ok(self.inbox.as_mut().expect("it was opened just above if there was none"))
+        if self.is_log_suspect {
+            page_cache::settle(&self.log).map_err(|e| unavailable(format!("cannot flush the log: {e}")))?;
+        }
+        Ok(())
     }
+}
 
-    /// Takes over the moving of the write-ahead log from SQLite, which does it inside a commit.
-    fn adopt(&mut self, inbox: Inbox) {
-        inbox.db().wal_hook(Some(|_, pages| {
-            WAL_PAGES.set(pages);
-            Ok(())
-        }));
-        self.inbox = Some(inbox);
-    }
+/// Takes over the moving of the write-ahead log from SQLite, which does it inside a commit and when it closes.
+fn take_over_checkpoints(db: &Connection) {
+    db.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true).expect("SQLite has this setting");
+    db.wal_hook(Some(|_, pages| {
+        WAL_PAGES.set(pages);
+        Ok(())
+    }));
+}
+
+fn is_failed_flush(error: &rusqlite::Error) -> bool {
+    error.sqlite_error().is_some_and(|error| error.extended_code == ffi::SQLITE_IOERR_FSYNC)
 }

@@ -219,6 +219,17 @@ async fn readiness_follows_the_writer() {
     ));
 }
 
+/// Readiness rests on it. It only changed a row into what the row was, of which SQLite writes nothing, and so was
+/// well on a disk that could not be written to.
+#[tokio::test]
+async fn appending_nothing_is_a_write_all_the_same() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = open(&folder.path().join("app.db"));
+    let wal_bytes = store.usage().wal_bytes;
+    assert_eq!(store.append(vec![]).await.unwrap(), []);
+    assert!(store.usage().wal_bytes > wal_bytes);
+}
+
 #[tokio::test]
 async fn a_closed_store_takes_nothing_more_and_has_kept_what_it_took() {
     let folder = tempfile::tempdir().unwrap();

@@ -19,12 +19,13 @@ use secrecy::ExposeSecret;
 use slog::Logger;
 
 use super::Error;
-use crate::app::{self, App, Traffic};
+use crate::app::{self, App, Budgets, Traffic};
 use crate::config::{
     BindArgs, ConfigError, DatabaseArgs, LimitArgs, LogArgs, OpsBindArgs, ProxyArgs, RetentionArgs, Secret,
     SecretArgs, TlsArgs, TlsFiles, TokenArgs,
 };
 use crate::door::Door;
+use crate::open_files::{self, CONNECTIONS_MAX, FILES_WANTED};
 use crate::retention::{self, Retention};
 use crate::signals::{self, Signal, Signals};
 use crate::telemetry::log;
@@ -138,6 +139,7 @@ async fn serve(config: Config, log: &Logger, metrics: Metrics) -> Result<(), Err
     };
     metrics.watch(Arc::clone(&store)).expect("one store is watched");
     warn_of_open_doors(&config, ops_addr.unwrap_or(addr), log);
+    let connections_max = connections_max(log);
 
     if let Some(retention) = config.retention {
         actix_web::rt::spawn(retention::keep(retention, Arc::clone(&store), SystemClock));
@@ -154,15 +156,20 @@ async fn serve(config: Config, log: &Logger, metrics: Metrics) -> Result<(), Err
         metrics,
         door: Door::new(config.api_token, config.trusted_proxies),
         body_bytes_max: config.body_bytes_max,
-        bodies: app::bodies(),
+        budgets: Budgets::default(),
     });
-    let serve = |listener, traffic| {
+    let serve = |listener, traffic, connections_max| {
         let tls_config = tls.as_ref().map(Tls::server_config).transpose()?;
-        app::serve(Data::clone(&app), listener, traffic, tls_config).map_err(Error::io("serve"))
+        app::serve(Data::clone(&app), listener, traffic, tls_config, connections_max)
+            .map_err(Error::io("serve"))
     };
     let servers = match ops {
-        None => vec![serve(listener, Traffic::All)?],
-        Some((ops, _)) => vec![serve(listener, Traffic::Webhooks)?, serve(ops, Traffic::Questions)?],
+        None => vec![serve(listener, Traffic::All, connections_max)?],
+        // Each has its half: whoever takes up all those for webhooks does not take away those for questions.
+        Some((ops, _)) => vec![
+            serve(listener, Traffic::Webhooks, connections_max / 2)?,
+            serve(ops, Traffic::Questions, connections_max / 2)?,
+        ],
     };
     let handles: Vec<_> = servers.iter().map(Server::handle).collect();
     let serving = actix_web::rt::spawn(futures_util::future::join_all(servers));
@@ -202,6 +209,16 @@ fn warn_of_open_doors(config: &Config, questions_addr: SocketAddr, log: &Logger)
         slog::warn!(log, "API_TOKEN is not set: whoever reaches the address can read all messages";
             "addr" => %questions_addr);
     }
+}
+
+/// How many connections to take; says so if they are fewer than they could be.
+fn connections_max(log: &Logger) -> usize {
+    let connections_max = open_files::connections_max();
+    if connections_max < CONNECTIONS_MAX {
+        slog::warn!(log, "the limit of open files leaves room for fewer connections than there could be";
+            "connections_max" => connections_max, "files_wanted" => FILES_WANTED);
+    }
+    connections_max
 }
 
 fn reload(tls: Option<&Tls>, log: &Logger) {

@@ -46,13 +46,21 @@ fn examples() -> [(&'static str, Vec<ApiError>); 5] {
         ApiError::Ingest(payload::decode(b"{}").expect_err("every field is missing").into()),
         ApiError::TooManyRefusals { retry_secs: 1 },
         store(),
-        ApiError::Overloaded,
+        ApiError::Overloaded(webhook::BODIES),
         ApiError::Ingest(IngestError::NoSecret),
     ];
     let invalid_query = messages::parse_query("limit=0").expect_err("it is too small");
     [
         (WEBHOOK, webhook),
-        ("/messages", vec![ApiError::NoToken, ApiError::InvalidQuery(invalid_query), store()]),
+        (
+            "/messages",
+            vec![
+                ApiError::NoToken,
+                ApiError::InvalidQuery(invalid_query),
+                store(),
+                ApiError::Overloaded(messages::LISTINGS),
+            ],
+        ),
         ("/stats", vec![ApiError::NoToken, store()]),
         ("/metrics", vec![ApiError::NoToken]),
         ("/openapi.json", vec![ApiError::NoToken]),

@@ -1,17 +1,22 @@
 //! `GET /messages` and `GET /stats`.
 
 use std::borrow::Cow;
+use std::convert::Infallible;
+use std::sync::Arc;
 
+use actix_web::body::SizedStream;
 use actix_web::http::header::ContentType;
-use actix_web::web::{Data, Json};
+use actix_web::web::{Bytes, Data, Json};
 use actix_web::{HttpRequest, HttpResponse};
 use domain::message::{MessageText, PhoneNumber};
 use domain::query::{
     Filter, Listing, Message, PAGE_LIMIT_DEFAULT, PAGE_LIMIT_MAX, Page, Start, Stats, TextQuery,
 };
 use domain::time::ExactTime;
+use futures_util::{Stream, stream};
 use percent_encoding::percent_decode_str;
 use serde::Serialize;
+use tokio::sync::OwnedSemaphorePermit;
 use utoipa::openapi::{RefOr, Schema};
 use utoipa::{PartialSchema, ToSchema};
 
@@ -19,6 +24,14 @@ use crate::app::App;
 use crate::error::{ApiError, InvalidField};
 use crate::openapi::fields;
 use crate::openapi::parameters::ListParameters;
+
+/// What there may be too much of.
+pub(crate) const LISTINGS: &str = "listings";
+
+/// Bytes of a listing that are copied for sending at once.
+const PART_BYTES_MAX: usize = 32 << 10;
+
+type PartResult = Result<Bytes, Infallible>;
 
 /// Largest offset: an integer of SQLite goes no further.
 pub(crate) const OFFSET_MAX: u64 = i64::MAX.unsigned_abs();
@@ -34,7 +47,22 @@ pub(crate) const OFFSET_MAX: u64 = i64::MAX.unsigned_abs();
 pub(super) async fn list(request: HttpRequest, app: Data<App>) -> Result<HttpResponse, ApiError> {
     let (filter, page) = parse_query(request.query_string()).map_err(ApiError::InvalidQuery)?;
     let listing = app.query.list(&filter, &page).await?;
-    Ok(HttpResponse::Ok().insert_header(ContentType::json()).json(ListingBody::new(&listing, &page)))
+    let json = serde_json::to_vec(&ListingBody::new(&listing, &page)).expect("texts and numbers are JSON");
+    drop(listing);
+    let bytes = u32::try_from(json.len()).unwrap_or(u32::MAX);
+    let place = Arc::clone(&app.budgets.listings).try_acquire_many_owned(bytes);
+    let place = place.map_err(|_| ApiError::Overloaded(LISTINGS))?;
+    Ok(HttpResponse::Ok().insert_header(ContentType::json()).body(in_parts(json, place)))
+}
+
+/// Hands `json` over part by part, as its client takes it; it has its place in memory until the last.
+fn in_parts(json: Vec<u8>, place: OwnedSemaphorePermit) -> SizedStream<impl Stream<Item = PartResult>> {
+    let size = json.len() as u64;
+    let parts = stream::unfold((Bytes::from(json), place), |(mut rest, place)| async {
+        let part = rest.split_to(rest.len().min(PART_BYTES_MAX));
+        (!part.is_empty()).then_some((Ok(part), (rest, place)))
+    });
+    SizedStream::new(size, parts)
 }
 
 /// Count messages

@@ -1,5 +1,6 @@
 //! `POST /webhook`: raw bytes and headers down to ingest, a receipt or an error up.
 
+use std::rc::Rc;
 use std::time::Duration;
 
 use actix_web::http::header::{CONTENT_LENGTH, HeaderMap};
@@ -14,6 +15,7 @@ use utoipa::openapi::{ObjectBuilder, RefOr, Schema, Type};
 use utoipa::{PartialSchema, ToSchema};
 
 use crate::app::App;
+use crate::connection::Turn;
 use crate::error::ApiError;
 use crate::routes::messages::{EXAMPLE, NewMessageBody};
 use crate::routes::result_of;
@@ -21,6 +23,9 @@ use crate::routes::result_of;
 /// From the head of a request to the end of its body: a megabyte over the slowest phone network
 /// takes less, and who takes longer keeps a connection from others.
 pub(crate) const BODY_TIME_MAX: Duration = Duration::from_secs(10);
+
+/// What there may be too much of.
+pub(crate) const BODIES: &str = "request bodies";
 
 /// What a body's buffer has at first, whatever length its head claims: a claim costs nothing.
 const BODY_BYTES_RESERVED: usize = 4 << 10;
@@ -69,9 +74,12 @@ pub(super) async fn receive(
     app: Data<App>,
 ) -> Result<HttpResponse, ApiError> {
     // The permit is the body's place in memory: it is held until the message is answered.
-    let (body, _permit) = match timeout(BODY_TIME_MAX, read(request.headers(), payload, &app)).await {
-        Ok(received) => received?,
-        Err(_) => return Err(ApiError::TooSlow { secs: BODY_TIME_MAX.as_secs() }),
+    let (body, _permit) = {
+        let _reading = request.conn_data::<Rc<Turn>>().expect("every connection has one").read_body();
+        match timeout(BODY_TIME_MAX, read(request.headers(), payload, &app)).await {
+            Ok(received) => received?,
+            Err(_) => return Err(ApiError::TooSlow { secs: BODY_TIME_MAX.as_secs() }),
+        }
     };
     let headers: Vec<(&str, &[u8])> =
         request.headers().iter().map(|(name, value)| (name.as_str(), value.as_bytes())).collect();
@@ -100,6 +108,7 @@ async fn read<'a>(
     app: &'a App,
 ) -> Result<(Bytes, SemaphorePermit<'a>), ApiError> {
     let bytes_max = app.body_bytes_max;
+    let too_many = || ApiError::Overloaded(BODIES);
     let too_large = ApiError::TooLarge { max: bytes_max };
     let claimed =
         headers.get(CONTENT_LENGTH).and_then(|v| v.to_str().ok()).and_then(|v| v.parse::<u64>().ok());
@@ -107,14 +116,14 @@ async fn read<'a>(
         return Err(too_large);
     }
     let mut body = BytesMut::with_capacity(BODY_BYTES_RESERVED);
-    let mut permit = app.bodies.try_acquire_many(0).map_err(|_| ApiError::Overloaded)?;
+    let mut permit = app.budgets.bodies.try_acquire_many(0).map_err(|_| too_many())?;
     while let Some(chunk) = payload.next().await {
         let chunk = chunk.map_err(|_| ApiError::Incomplete)?;
         if body.len() + chunk.len() > bytes_max {
             return Err(too_large);
         }
         let bytes = u32::try_from(chunk.len()).unwrap_or(u32::MAX);
-        permit.merge(app.bodies.try_acquire_many(bytes).map_err(|_| ApiError::Overloaded)?);
+        permit.merge(app.budgets.bodies.try_acquire_many(bytes).map_err(|_| too_many())?);
         body.extend_from_slice(&chunk);
     }
     Ok((body.freeze(), permit))

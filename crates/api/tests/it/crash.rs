@@ -15,19 +15,34 @@ use crate::test_app::{TestApp, payload, skipped, webhook};
 
 const SENDERS: usize = 16;
 
-/// Sends from many connections until each one's connection fails; returns the ids answered 200.
-/// `at` is called once, when so many answers have come that the load is on.
-fn send_until_it_ends(app: &TestApp, run: usize, at: impl FnOnce() + Send) -> BTreeSet<String> {
+const LOAD: Load = Load { run: 0, padding: 0, answers: 500 };
+
+/// What many connections send.
+#[derive(Clone, Copy)]
+pub(crate) struct Load {
+    /// Part of each id, so that another run has others.
+    pub(crate) run: usize,
+    /// Bytes that each message has beside the usual ones.
+    pub(crate) padding: usize,
+    /// How many answers tell that the load is on.
+    pub(crate) answers: usize,
+}
+
+/// Sends until each connection fails or is refused; returns the ids answered 200. `at` is called once, when
+/// the load is on.
+pub(crate) fn send_until_it_ends(app: &TestApp, load: Load, at: impl FnOnce() + Send) -> BTreeSet<String> {
+    let Load { run, padding, answers } = load;
+    let padding = "x".repeat(padding);
     let acknowledged = Mutex::new(BTreeSet::new());
     let at = Mutex::new(Some(at));
     thread::scope(|scope| {
         for sender in 0..SENDERS {
-            let (acknowledged, at) = (&acknowledged, &at);
+            let (acknowledged, at, padding) = (&acknowledged, &at, &padding);
             scope.spawn(move || {
                 let mut connection = app.connect();
                 for n in 0.. {
                     let id = format!("{run}-{sender}-{n}");
-                    let body = payload(&json!({ "message_id": id })).to_string();
+                    let body = payload(&json!({"message_id": id, "padding": padding})).to_string();
                     connection.send(&webhook(body.as_bytes()));
                     match connection.answer(true) {
                         Some(answer) if answer.status == 200 => {}
@@ -36,7 +51,7 @@ fn send_until_it_ends(app: &TestApp, run: usize, at: impl FnOnce() + Send) -> BT
                     }
                     let mut acknowledged = acknowledged.lock().unwrap();
                     acknowledged.insert(id);
-                    if acknowledged.len() == 500 {
+                    if acknowledged.len() == answers {
                         at.lock().unwrap().take().unwrap()();
                     }
                 }
@@ -46,14 +61,19 @@ fn send_until_it_ends(app: &TestApp, run: usize, at: impl FnOnce() + Send) -> BT
     acknowledged.into_inner().unwrap()
 }
 
+/// The ids of all messages in the database.
+pub(crate) fn stored(app: &TestApp) -> Vec<String> {
+    let database = Database::open(app.database()).unwrap();
+    let mut statement = database.prepare("SELECT message_id FROM messages").unwrap();
+    statement.query_map([], |row| row.get(0)).unwrap().collect::<rusqlite::Result<_>>().unwrap()
+}
+
 /// Every acknowledged id is there once, the counts agree with the rows, and SQLite finds no damage.
-fn check(app: &TestApp, acknowledged: &BTreeSet<String>) {
+pub(crate) fn check(app: &TestApp, acknowledged: &BTreeSet<String>) {
     let database = Database::open(app.database()).unwrap();
     let integrity: String = database.query_row("PRAGMA integrity_check", [], |row| row.get(0)).unwrap();
     assert_eq!(integrity, "ok");
-    let mut statement = database.prepare("SELECT message_id FROM messages").unwrap();
-    let stored: Vec<String> =
-        statement.query_map([], |row| row.get(0)).unwrap().collect::<rusqlite::Result<_>>().unwrap();
+    let stored = stored(app);
     let distinct: BTreeSet<String> = stored.iter().cloned().collect();
     assert_eq!(distinct.len(), stored.len(), "doubled");
     let lost: Vec<&String> = acknowledged.difference(&distinct).collect();
@@ -72,7 +92,7 @@ fn check(app: &TestApp, acknowledged: &BTreeSet<String>) {
 #[test]
 fn sigterm_under_load_loses_nothing_that_was_answered_200() {
     let mut app = TestApp::start();
-    let acknowledged = send_until_it_ends(&app, 0, || app.signal(Signal::TERM));
+    let acknowledged = send_until_it_ends(&app, LOAD, || app.signal(Signal::TERM));
     let (status, _) = app.end();
     assert_eq!(status.code(), Some(0));
     assert!(acknowledged.len() >= 500);
@@ -84,7 +104,7 @@ fn kill_9_under_load_loses_nothing_that_was_answered_200() {
     let mut app = TestApp::start();
     let mut acknowledged = BTreeSet::new();
     for run in 0..5 {
-        acknowledged.extend(send_until_it_ends(&app, run, || app.signal(Signal::KILL)));
+        acknowledged.extend(send_until_it_ends(&app, Load { run, ..LOAD }, || app.signal(Signal::KILL)));
         app.end();
         app = TestApp::on(app.folder(), &[]);
         assert!(app.total() >= acknowledged.len() as u64);
@@ -96,7 +116,7 @@ fn kill_9_under_load_loses_nothing_that_was_answered_200() {
 const FLUSHES_AND_WRITES: &str = "trace=fdatasync,fsync,write,writev,sendto,sendmsg,exit_group";
 
 /// Whether system calls can be traced here; says so if not.
-fn can_trace() -> bool {
+pub(crate) fn can_trace() -> bool {
     let can = Command::new("strace").args(["-qq", "true"]).output().is_ok_and(|o| o.status.success());
     if !can {
         skipped("strace is not installed, or may not trace here");

@@ -7,7 +7,7 @@ use rustix::process::Signal;
 use serde_json::json;
 use ureq::tls::{Certificate, RootCerts, TlsConfig};
 
-use crate::test_app::{Answer, Connection, EXAMPLE, TestApp, hookkeeper, request, sign, webhook};
+use crate::test_app::{Answer, Connection, EXAMPLE, TestApp, hookkeeper, payload, request, sign, webhook};
 
 const TOKEN: &str = "correct horse";
 
@@ -225,6 +225,21 @@ fn tls_is_served_and_a_renewed_certificate_is_taken_up_on_sighup() {
     app.signal(Signal::HUP);
     app.log_line(|line| line["msg"] == "reloaded TLS_CERT and TLS_KEY");
     assert_eq!(second.get(&url).call().unwrap().status(), 200);
+}
+
+/// A TLS record has up to 16 KiB, of which a connection reads a part at once: the rest must not be left behind.
+#[test]
+fn bodies_of_all_sizes_come_in_over_tls() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
+    let client = renew(folder.path());
+    let app = TestApp::with(&[("TLS_CERT", &path("cert.pem")), ("TLS_KEY", &path("key.pem"))]);
+    let url = format!("https://localhost:{}/webhook", app.addr.port());
+    for size in [0, 400, 600, 1024, 2048, 15_000, 16_384, 100_000, 1_000_000] {
+        let body = payload(&json!({"message_id": size.to_string(), "padding": "x".repeat(size)})).to_string();
+        let answer = client.post(&url).header("X-Signature", sign(body.as_bytes())).send(&body);
+        assert_eq!(answer.unwrap().status(), 200, "{size}");
+    }
 }
 
 #[test]

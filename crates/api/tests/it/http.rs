@@ -113,15 +113,6 @@ fn expect_100_continue_is_obeyed() {
     assert_eq!(connection.ask(body).status, 200);
 }
 
-/// The ten seconds of the limit.
-#[test]
-fn a_head_that_does_not_arrive_in_time_is_408() {
-    let app = TestApp::start();
-    let mut connection = app.connect();
-    connection.send(b"GET /stats HTTP/1.1\r\nHost: te");
-    assert_eq!(connection.answer(true).unwrap().status, 408);
-}
-
 /// Any bytes get a clean 4xx, or the connection is closed: never a 5xx, never a hang, and the service
 /// goes on.
 #[test]

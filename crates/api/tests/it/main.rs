@@ -5,13 +5,17 @@
 mod backup;
 mod commands;
 mod crash;
+mod disk;
 mod door;
+mod faults;
 mod health;
 mod http;
 mod logs;
 mod messages;
 mod metrics;
 mod openapi;
+mod overload;
+mod powercut;
 mod process;
 mod selftest;
 mod stats;

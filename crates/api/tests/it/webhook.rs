@@ -2,11 +2,10 @@
 
 use std::io::Write;
 use std::net::Shutdown;
-use std::sync::{Arc, Barrier};
+use std::sync::Barrier;
 use std::thread;
 
 use rusqlite::Connection as Database;
-use rustix::process::{Resource, Rlimit, prlimit};
 use serde_json::{Value, json};
 
 use crate::test_app::{EXAMPLE, EXAMPLE_SIGNATURE, TestApp, payload, request, sign, webhook};
@@ -404,38 +403,6 @@ fn bodies_that_never_end_are_refused_when_they_fill_their_memory() {
         }
     }
     panic!("it did not recover");
-}
-
-/// Method: a limit to the size of files, which is lifted again; to SQLite a write fails, as on a full disk.
-#[test]
-fn when_the_disk_is_full_the_answer_is_503_and_then_200_without_a_restart() {
-    let limit = "trap '' XFSZ; ulimit -S -f 800; exec \"$0\"";
-    let app = TestApp::under(&["sh", "-c", limit], Arc::new(tempfile::tempdir().unwrap()));
-    let send = |n: usize| {
-        let padding = "x".repeat(50_000);
-        let answer = app.receive_with(&json!({"message_id": n.to_string(), "padding": padding}));
-        assert!(answer.status == 200 || answer.headers.contains_key("retry-after"), "{answer:?}");
-        answer.status
-    };
-    // A failed commit moves the log into the database, which makes room once more; then there is none.
-    let mut stored = 0;
-    let is_red = (0..1000).any(|n| match send(n) {
-        200 => {
-            stored += 1;
-            false
-        }
-        status => status == 503 && app.get("/health/ready").status == 503,
-    });
-    assert!(is_red && stored > 0);
-    assert_eq!(app.get("/health/live").status, 200);
-    assert_eq!(send(1000), 503);
-    assert_eq!(app.total(), stored);
-
-    let unlimited = Rlimit { current: None, maximum: None };
-    prlimit(Some(app.pid()), Resource::Fsize, unlimited).unwrap();
-    assert_eq!(app.get("/health/ready").status, 200, "asking is enough for it to try");
-    assert_eq!(send(1000), 200);
-    assert_eq!(app.total(), stored + 1);
 }
 
 #[test]
