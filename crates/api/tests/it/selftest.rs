@@ -111,7 +111,7 @@ fn an_instance_that_does_not_start_is_a_failure() {
     let folder = tempfile::tempdir().unwrap();
     let child = selftest(folder.path(), &["--kills", "20", "--seed", "7"]).spawn().unwrap();
     let database = database_with_messages(&folder.path().join("hookkeeper-selftest/app.db"));
-    database.execute("UPDATE refinery_schema_history SET version = 999", []).unwrap();
+    database.execute("UPDATE refinery_schema_history SET version = 999 WHERE version = 2", []).unwrap();
     drop(database);
     let output = child.wait_with_output().unwrap();
     let said = said(&output);
