@@ -6,6 +6,7 @@ pub mod app;
 pub mod commands;
 pub mod config;
 mod connection;
+mod cursor;
 pub mod door;
 pub mod error;
 pub mod open_files;

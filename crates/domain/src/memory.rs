@@ -8,7 +8,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use async_trait::async_trait;
 
 use crate::message::{MessageKey, NewMessage, PhoneNumber};
-use crate::query::{Filter, Listing, Message, MessageQuery, Page, Start, Stats, TOP_SENDERS_MAX};
+use crate::query::{Filter, Listing, Message, MessageQuery, Page, Stats, TOP_SENDERS_MAX};
 use crate::store::{Appended, MessageStore, Seq, StoreError};
 
 /// A store in memory.
@@ -77,11 +77,9 @@ impl MessageQuery for MemoryStore {
     async fn list(&self, filter: &Filter, page: &Page) -> Result<Listing, StoreError> {
         let matching: Vec<Message> = self.in_order().into_iter().filter(|m| matches(filter, m)).collect();
         let total = matching.len() as u64;
-        let before = match &page.start {
-            Start::Offset(offset) => usize::try_from(*offset).unwrap_or(usize::MAX),
-            Start::After(place) => matching.iter().filter(|m| m.place() <= *place).count(),
-        };
-        let mut left = matching.into_iter().skip(before).peekable();
+        let offset = usize::try_from(page.offset).unwrap_or(usize::MAX);
+        let is_after = |m: &Message| page.after.as_ref().is_none_or(|place| m.place() > *place);
+        let mut left = matching.into_iter().filter(is_after).skip(offset).peekable();
         let messages: Vec<Message> = left.by_ref().take(page.limit.into()).collect();
         let next = left.peek().and_then(|_| messages.last()).map(Message::place);
         Ok(Listing { messages, total, next })

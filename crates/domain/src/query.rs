@@ -54,31 +54,24 @@ pub struct Filter {
 pub struct Page {
     /// How many messages at most, 1 to [`PAGE_LIMIT_MAX`].
     pub limit: u16,
-    /// Where it begins.
-    pub start: Start,
-}
-
-/// Where a page begins.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Start {
-    /// After so many messages that match.
-    Offset(u64),
-    /// After the messages up to this place: whatever comes in between two pages, none is seen twice,
+    /// How many to leave out before the first.
+    pub offset: u64,
+    /// Only messages after this place, if there is one: whatever comes in between two pages, none is seen twice,
     /// and none that was there is left out.
-    After(Place),
+    pub after: Option<Place>,
 }
 
 impl Page {
     /// The page of `limit` messages after the first `offset`.
     #[must_use]
     pub fn at(limit: u16, offset: u64) -> Self {
-        Self { limit, start: Start::Offset(offset) }
+        Self { limit, offset, after: None }
     }
 
     /// The page of `limit` messages after `place`.
     #[must_use]
     pub fn after(limit: u16, place: Place) -> Self {
-        Self { limit, start: Start::After(place) }
+        Self { limit, offset: 0, after: Some(place) }
     }
 }
 

@@ -1,7 +1,7 @@
 //! One page of a listing, and how many messages match.
 
 use domain::message::{MessageId, MessageKey, MessageText, PhoneNumber, SentAt};
-use domain::query::{Filter, Listing, Message, Page, Start};
+use domain::query::{Filter, Listing, Message, Page};
 use domain::source::SourceName;
 use domain::store::Seq;
 use rusqlite::types::{Value, ValueRef};
@@ -26,16 +26,16 @@ pub(super) fn list(tx: &Transaction<'_>, filter: &Filter, page: &Page) -> rusqli
     // One more than the page has room for tells whether there is a next one.
     let limit = u64::from(page.limit) + 1;
     let is_by_time = filter.sender.is_none() && filter.text.is_none();
-    let mut seqs = match &page.start {
-        Start::Offset(offset) if *offset >= total => Vec::new(),
-        Start::Offset(offset) if *offset >= SKIPPED_OFFSET_MIN && is_by_time => {
-            let offset_in_all = message_count(tx)? - total + offset;
+    let mut seqs = match &page.after {
+        _ if page.offset >= total => Vec::new(),
+        Some(place) => walk(tx, arms.map(|arm| arm.after(place)), limit, page.offset)?,
+        None if page.offset >= SKIPPED_OFFSET_MIN && is_by_time => {
+            let offset_in_all = message_count(tx)? - total + page.offset;
             let unindexed = unindexed_times(tx, indexed_seq)?;
             let (from_us, skipped) = time_counts::skip(tx, &unindexed, offset_in_all)?;
             walk(tx, arms.map(|arm| arm.not_before(from_us)), limit, offset_in_all - skipped)?
         }
-        Start::Offset(offset) => walk(tx, arms, limit, *offset)?,
-        Start::After(place) => walk(tx, arms.map(|arm| arm.after(place)), limit, 0)?,
+        None => walk(tx, arms, limit, page.offset)?,
     };
     let is_more = seqs.len() > usize::from(page.limit);
     seqs.truncate(page.limit.into());

@@ -6,17 +6,20 @@ use utoipa::openapi::schema::AnyOfBuilder;
 use utoipa::openapi::{Object, RefOr, Required, Schema};
 
 use super::fields;
+use crate::cursor;
 
 /// Those of `GET /messages`.
 pub(crate) struct ListParameters;
 
 impl IntoParams for ListParameters {
     fn into_params(_: impl Fn() -> Option<ParameterIn>) -> Vec<Parameter> {
+        let cursor = fields::string().examples([cursor::EXAMPLE]);
         let sender = fields::string().examples(["+919876543210"]);
         let text = fields::string().examples(["hello"]);
         vec![
             parameter("limit", "How many messages at most.", or_empty(fields::limit())),
             parameter("offset", "How many to leave out before the first.", or_empty(fields::offset())),
+            parameter("cursor", "`next_cursor` of a page: only what comes after it.", cursor),
             parameter("from", "Exactly this sender. A leading space is taken for a `+`.", sender),
             parameter("since", "At this time or later.", or_empty(fields::since())),
             parameter("q", "With this in the text, in any case. No character is special.", text),

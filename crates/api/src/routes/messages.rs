@@ -9,9 +9,7 @@ use actix_web::http::header::ContentType;
 use actix_web::web::{Bytes, Data, Json};
 use actix_web::{HttpRequest, HttpResponse};
 use domain::message::{MessageText, PhoneNumber};
-use domain::query::{
-    Filter, Listing, Message, PAGE_LIMIT_DEFAULT, PAGE_LIMIT_MAX, Page, Start, Stats, TextQuery,
-};
+use domain::query::{Filter, Listing, Message, PAGE_LIMIT_DEFAULT, PAGE_LIMIT_MAX, Page, Stats, TextQuery};
 use domain::time::ExactTime;
 use futures_util::{Stream, stream};
 use percent_encoding::percent_decode_str;
@@ -21,6 +19,7 @@ use utoipa::openapi::{RefOr, Schema};
 use utoipa::{PartialSchema, ToSchema};
 
 use crate::app::App;
+use crate::cursor;
 use crate::error::{ApiError, InvalidField};
 use crate::openapi::fields;
 use crate::openapi::parameters::ListParameters;
@@ -42,7 +41,7 @@ pub(crate) const OFFSET_MAX: u64 = i64::MAX.unsigned_abs();
 /// empty counts as not given, an unknown one is ignored.
 #[utoipa::path(get, path = "/messages", params(ListParameters), security((), ("token" = [])), responses(
     (status = 200, description = "A page of messages.", body = ListingBody<'_>,
-     example = json!({"data": [EXAMPLE], "total": 1, "limit": PAGE_LIMIT_DEFAULT, "offset": 0})),
+     example = json!({"data": [EXAMPLE], "total": 1, "limit": PAGE_LIMIT_DEFAULT, "offset": 0, "next_cursor": null})),
 ))]
 pub(super) async fn list(request: HttpRequest, app: Data<App>) -> Result<HttpResponse, ApiError> {
     let (filter, page) = parse_query(request.query_string()).map_err(ApiError::InvalidQuery)?;
@@ -93,6 +92,8 @@ struct ListingBody<'a> {
     /// As it was asked for.
     #[schema(schema_with = fields::offset)]
     offset: u64,
+    /// `cursor` of the next page, if there is one.
+    next_cursor: Option<String>,
 }
 
 /// A message, as it was sent.
@@ -168,11 +169,8 @@ impl ToSchema for NewMessageBody {
 impl<'a> ListingBody<'a> {
     fn new(listing: &'a Listing, page: &Page) -> Self {
         let data = listing.messages.iter().map(MessageBody::new).collect();
-        let offset = match page.start {
-            Start::Offset(offset) => offset,
-            Start::After(_) => 0,
-        };
-        Self { data, total: listing.total, limit: page.limit, offset }
+        let next_cursor = listing.next.as_ref().map(cursor::encode);
+        Self { data, total: listing.total, limit: page.limit, offset: page.offset, next_cursor }
     }
 }
 
@@ -221,12 +219,19 @@ pub(crate) fn parse_query(query: &str) -> Result<(Filter, Page), Vec<InvalidFiel
         }
     });
     let text = parameters.text("q").map(|q| TextQuery::new(&q));
+    let after = parameters.text("cursor").and_then(|cursor| {
+        let place = cursor::decode(&cursor);
+        if place.is_none() {
+            parameters.refuse("cursor", "cursor", "must be the next_cursor of a page".to_owned());
+        }
+        place
+    });
 
     if !parameters.errors.is_empty() {
         return Err(parameters.errors);
     }
     let limit = u16::try_from(limit).expect("it is at most PAGE_LIMIT_MAX");
-    Ok((Filter { sender, since, text }, Page::at(limit, offset)))
+    Ok((Filter { sender, since, text }, Page { limit, offset, after }))
 }
 
 struct Parameters<'a> {

@@ -28,7 +28,11 @@ fn an_answer_has_the_page_the_total_and_exactly_five_keys_a_row() {
     let answer = with_four().get("/messages?limit=2");
     assert_eq!(answer.headers["content-type"], "application/json");
     let rows = r#"{"message_id":"m2","from":"+919876543210","to":"+14155550100","ts":"2025-01-15T09:00:00Z","text":"Earlier"},{"message_id":"m0","from":"+14155550100","to":"+14155550100","ts":"2025-01-15T10:00:00.000Z","text":null}"#;
-    assert_eq!(answer.body, format!(r#"{{"data":[{rows}],"total":4,"limit":2,"offset":0}}"#));
+    let next_cursor = answer.json()["next_cursor"].clone();
+    assert_eq!(
+        answer.body,
+        format!(r#"{{"data":[{rows}],"total":4,"limit":2,"offset":0,"next_cursor":{next_cursor}}}"#)
+    );
 }
 
 #[test]
@@ -48,6 +52,45 @@ fn limit_and_offset_choose_the_page_and_total_counts_all() {
     }
     let defaults = app.get("/messages").json();
     assert_eq!((&defaults["limit"], &defaults["offset"]), (&json!(50), &json!(0)));
+}
+
+/// Goal: a walk by cursor sees every message that was there, once, whatever comes in meanwhile.
+#[test]
+fn a_cursor_walks_on_from_its_page() {
+    let app = with_four();
+    let page = |query: &str| app.get(&format!("/messages?{query}")).json();
+    for filter in ["", "&from=%2B919876543210", "&q=e"] {
+        let want = app.ids(&format!("/messages?limit=100{filter}"));
+        let mut seen: Vec<String> = Vec::new();
+        let mut cursor = String::new();
+        loop {
+            let answer = page(&format!("limit=1&cursor={cursor}{filter}"));
+            assert_eq!(answer["total"], want.len());
+            seen.extend(
+                answer["data"]
+                    .as_array()
+                    .unwrap()
+                    .iter()
+                    .map(|m| m["message_id"].as_str().unwrap().to_owned()),
+            );
+            match &answer["next_cursor"] {
+                Value::String(next) => cursor.clone_from(next),
+                end => break assert!(end.is_null()),
+            }
+        }
+        assert_eq!(seen, want, "{filter}");
+    }
+    let first = page("limit=2");
+    let cursor = first["next_cursor"].as_str().unwrap();
+    app.store(&json!({"message_id": "m0", "from": "+1"}));
+    for (id, ts) in [("early", "2000-01-01T00:00:00Z"), ("late", "2100-01-01T00:00:00Z")] {
+        app.store(&json!({"message_id": id, "ts": ts}));
+    }
+    assert_eq!(app.ids(&format!("/messages?cursor={cursor}")), ["m1", "m3", "late"]);
+    assert_eq!(app.ids(&format!("/messages?cursor={cursor}&offset=2")), ["late"], "counted from there");
+    for cursor in ["x", "bTE", "MQ==", "%00"] {
+        assert_eq!(app.get(&format!("/messages?cursor={cursor}")).broken_fields(), ["cursor"], "{cursor}");
+    }
 }
 
 #[test]

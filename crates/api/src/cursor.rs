@@ -1,0 +1,64 @@
+//! A place in a listing as text, for a client to hand back as it is.
+
+use base64::Engine;
+use base64::prelude::BASE64_URL_SAFE_NO_PAD;
+use domain::message::MessageId;
+use domain::query::Place;
+use domain::store::Seq;
+use domain::time::{ExactTime, Timestamp};
+
+/// Microseconds since 1970 and the digits past them, message id, and place in the order of arrival.
+type Parts<'a> = (i64, &'a str, &'a str, i64);
+
+/// The place of a message `m1` of 2025-01-15T09:00:00Z, the first to arrive.
+pub(crate) const EXAMPLE: &str = "WzE3MzY5MzE2MDAwMDAwMDAsIiIsIm0xIiwxXQ";
+
+pub(crate) fn encode(place: &Place) -> String {
+    let Place { sent_at, message_id, seq } = place;
+    let parts: Parts<'_> = (sent_at.at().as_micros(), sent_at.finer(), message_id.as_str(), seq.0);
+    BASE64_URL_SAFE_NO_PAD.encode(serde_json::to_vec(&parts).expect("texts and numbers are JSON"))
+}
+
+/// `None` if it is no cursor of ours.
+pub(crate) fn decode(cursor: &str) -> Option<Place> {
+    let json = BASE64_URL_SAFE_NO_PAD.decode(cursor).ok()?;
+    let (at_us, finer, message_id, seq): (i64, String, String, i64) = serde_json::from_slice(&json).ok()?;
+    Some(Place {
+        sent_at: ExactTime::from_parts(Timestamp::from_micros(at_us), finer).ok()?,
+        message_id: MessageId::parse(message_id).ok()?,
+        seq: Seq(seq),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_place_comes_back_and_nothing_else_is_one() {
+        for (finer, id, seq) in [("", "m1", 1), ("000000001", "\u{0}\"é]", i64::MAX), ("5", "x", -1)] {
+            let place = Place {
+                sent_at: ExactTime::from_parts(
+                    Timestamp::from_micros(-62_167_219_200_000_000),
+                    finer.to_owned(),
+                )
+                .unwrap(),
+                message_id: MessageId::parse(id.to_owned()).unwrap(),
+                seq: Seq(seq),
+            };
+            assert_eq!(decode(&encode(&place)), Some(place));
+        }
+        assert_eq!(decode(EXAMPLE).map(|place| encode(&place)).as_deref(), Some(EXAMPLE));
+        let base64 = |json: &str| BASE64_URL_SAFE_NO_PAD.encode(json);
+        for cursor in [
+            "x",
+            "!",
+            &base64("{}"),
+            &base64(r#"[1,"0","m",1]"#),
+            &base64(r#"[1,"","",1]"#),
+            &base64(r#"[1,"a","m",1]"#),
+        ] {
+            assert_eq!(decode(cursor), None, "{cursor}");
+        }
+    }
+}
