@@ -234,7 +234,7 @@ fn read_tail(db: &Connection, digest: Digest, indexed_seq: i64) -> rusqlite::Res
     };
     db.prepare_cached(
         "SELECT seq, source_id, message_id, sender, ts_us, ts_finer, received_at_us FROM messages \
-         WHERE seq > ?1 ORDER BY seq LIMIT ?2",
+         WHERE seq > ?1 AND seq <= (SELECT last_seq FROM totals) ORDER BY seq LIMIT ?2",
     )?
     .query_map(params![indexed_seq, RUN_MESSAGES], entry)?
     .collect()

@@ -175,7 +175,8 @@ fn index_batch(index: &mut Connection, messages: &Connection) -> rusqlite::Resul
     {
         let mut insert = tx.prepare_cached("INSERT INTO texts (rowid, text) VALUES (?1, ?2)")?;
         let mut next = messages.prepare_cached(
-            "SELECT seq, text, body_sha256 FROM messages WHERE seq > ?1 ORDER BY seq LIMIT ?2",
+            "SELECT seq, text, body_sha256 FROM messages \
+             WHERE seq > ?1 AND seq <= (SELECT last_seq FROM totals) ORDER BY seq LIMIT ?2",
         )?;
         let mut rows = next.query(params![searched_seq, BATCH_MESSAGES])?;
         while let Some(row) = rows.next()? {
