@@ -41,6 +41,8 @@ pub(super) struct Inbox {
 /// What the writer knows of the database without looking.
 pub(super) struct Memory {
     digest: Digest,
+    /// Of what was read: it changes when another connection writes.
+    data_version: i64,
     pub(super) tail: Tail,
     filter: KeyFilter,
     run: Option<Run>,
@@ -56,7 +58,8 @@ pub(super) struct Memory {
 impl Inbox {
     /// Reads what the writer has to know, and indexes what an older version left.
     pub(super) fn open(mut db: Connection, digest: Digest) -> rusqlite::Result<Self> {
-        let memory = Memory::read(&mut db, digest)?;
+        index_backlog(&mut db, digest)?;
+        let memory = Memory::read(&db, digest)?;
         Ok(Self { db, digest, memory: Some(memory) })
     }
 
@@ -105,11 +108,14 @@ impl Inbox {
         work: impl FnOnce(&Transaction<'_>, &mut Memory) -> rusqlite::Result<T>,
     ) -> Result<T, StoreError> {
         let not_committed = |error| store_error(operation, error);
-        let mut memory = match self.memory.take() {
-            Some(memory) => memory,
-            None => Memory::read(&mut self.db, self.digest).map_err(not_committed)?,
-        };
+        let memory = self.memory.take();
         let tx = self.db.transaction_with_behavior(TransactionBehavior::Immediate).map_err(not_committed)?;
+        // What another process has written meanwhile has to be known, too.
+        let data_version = data_version(&tx).map_err(not_committed)?;
+        let mut memory = match memory.filter(|memory| memory.data_version == data_version) {
+            Some(memory) => memory,
+            None => Memory::read(&tx, self.digest).map_err(not_committed)?,
+        };
         let done = work(&tx, &mut memory).map_err(not_committed)?;
         if let Err(error) = tx.commit() {
             // rusqlite has tried to roll back. If the transaction was open until then, it is gone; if
@@ -128,27 +134,17 @@ impl Inbox {
 }
 
 impl Memory {
-    fn read(db: &mut Connection, digest: Digest) -> rusqlite::Result<Self> {
+    fn read(db: &Connection, digest: Digest) -> rusqlite::Result<Self> {
+        let data_version = data_version(db)?;
         let (last_seq, indexed_seq, is_ranked) =
             db.query_row("SELECT last_seq, indexed_seq, is_ranked FROM totals", [], |row| {
                 Ok((row.get(0)?, row.get(1)?, row.get(2)?))
             })?;
         let filter = read_filter(db, last_seq)?;
-        let tail = Tail::default();
-        let mut memory =
-            Self { digest, tail, filter, run: None, last_seq, indexed_seq, is_ranked, expiry: None };
-        loop {
-            let entries = read_tail(db, digest, memory.indexed_seq)?;
-            if entries.len() < RUN_MESSAGES {
-                entries.into_iter().for_each(|entry| memory.tail.push(entry));
-                return Ok(memory);
-            }
-            let mut run = Run::new(entries, memory.indexed_seq);
-            let tx = db.transaction_with_behavior(TransactionBehavior::Immediate)?;
-            run.write(&tx, &mut memory.filter, usize::MAX)?;
-            tx.commit()?;
-            memory.indexed_seq = run.to_seq();
-        }
+        let mut tail = Tail::default();
+        read_tail(db, digest, indexed_seq, usize::MAX)?.into_iter().for_each(|entry| tail.push(entry));
+        let (run, expiry) = (None, None);
+        Ok(Self { digest, data_version, tail, filter, run, last_seq, indexed_seq, is_ranked, expiry })
     }
 
     fn has_chores(&self) -> bool {
@@ -212,14 +208,49 @@ impl Memory {
     }
 }
 
+/// Whether it stays the same tells whether another connection has written since
+/// (<https://sqlite.org/pragma.html#pragma_data_version>).
+fn data_version(db: &Connection) -> rusqlite::Result<i64> {
+    db.prepare_cached("PRAGMA data_version")?.query_row([], |row| row.get(0))
+}
+
 /// A message's key in the ledger.
 pub(super) fn key(digest: Digest, source_id: i64, message_id: &str) -> Key {
     let digest = digest(&[&source_id.to_be_bytes(), message_id.as_bytes()].concat());
     std::array::from_fn(|i| digest.0[i])
 }
 
-/// The next messages after `indexed_seq`, as many as make a run.
-fn read_tail(db: &Connection, digest: Digest, indexed_seq: i64) -> rusqlite::Result<Vec<Entry>> {
+/// Indexes what an older version, which had other indexes, left to be indexed.
+fn index_backlog(db: &mut Connection, digest: Digest) -> rusqlite::Result<()> {
+    let mut filter = None;
+    loop {
+        let (last_seq, indexed_seq) =
+            db.query_row("SELECT last_seq, indexed_seq FROM totals", [], |row| {
+                Ok((row.get(0)?, row.get(1)?))
+            })?;
+        let entries = read_tail(db, digest, indexed_seq, RUN_MESSAGES)?;
+        if entries.len() < RUN_MESSAGES {
+            return Ok(());
+        }
+        let mut known = match filter.take() {
+            Some(filter) => filter,
+            None => read_filter(db, last_seq)?,
+        };
+        let mut run = Run::new(entries, indexed_seq);
+        let tx = db.transaction_with_behavior(TransactionBehavior::Immediate)?;
+        run.write(&tx, &mut known, usize::MAX)?;
+        tx.commit()?;
+        filter = Some(known);
+    }
+}
+
+/// The next messages after `indexed_seq`.
+fn read_tail(
+    db: &Connection,
+    digest: Digest,
+    indexed_seq: i64,
+    n_max: usize,
+) -> rusqlite::Result<Vec<Entry>> {
     let entry = |row: &rusqlite::Row<'_>| {
         let message_id: Box<str> = row.get(2)?;
         Ok(Entry {
@@ -236,7 +267,7 @@ fn read_tail(db: &Connection, digest: Digest, indexed_seq: i64) -> rusqlite::Res
         "SELECT seq, source_id, message_id, sender, ts_us, ts_finer, received_at_us FROM messages \
          WHERE seq > ?1 AND seq <= (SELECT last_seq FROM totals) ORDER BY seq LIMIT ?2",
     )?
-    .query_map(params![indexed_seq, RUN_MESSAGES], entry)?
+    .query_map(params![indexed_seq, i64::try_from(n_max).unwrap_or(i64::MAX)], entry)?
     .collect()
 }
 

@@ -147,6 +147,29 @@ async fn a_message_is_unique_in_every_part_of_the_store() {
     assert!(report.is_ok(), "{report}");
 }
 
+/// Goal: a second writer, which nobody should start, loses and doubles nothing. Method: two stores of one database
+/// in turns, each with messages that the other has stored.
+#[tokio::test]
+async fn what_another_writer_stored_is_seen() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("app.db");
+    let (one, other) = (open(&path), open(&path));
+    for n in 0..20 {
+        let messages = || (n * 400..n * 400 + 500).map(message).collect::<Vec<_>>();
+        let (first, second) = if n % 2 == 0 { (&one, &other) } else { (&other, &one) };
+        let stored = first.append(messages()).await.unwrap();
+        let n_stored = stored.iter().filter(|a| matches!(a, Appended::Stored(_))).count();
+        assert_eq!(n_stored, if n == 0 { 500 } else { 400 });
+        let again = second.append(messages()).await.unwrap();
+        assert!(again.iter().all(|a| matches!(a, Appended::Existing { .. })));
+    }
+    assert_eq!(one.stats().await.unwrap().total_messages, 8_100);
+    one.close().await;
+    other.close().await;
+    let report = sqlite::check(&path, sha256).unwrap();
+    assert!(report.is_ok() && report.messages == 8_100, "{report}");
+}
+
 /// Goal: what has expired is gone from every answer, and its key is not: a late repeat is a duplicate. Method: the
 /// model has only what is kept.
 #[tokio::test]
