@@ -1,12 +1,14 @@
 //! The binary `hookkeeper`: configuration, composition root, routes, logs, metrics and commands.
 //!
-//! It is a library too so that the benchmark can put another store under the same server.
+//! It is a library too, so that the benchmark can put another store under the same server and the fuzz targets
+//! reach what reads a stranger's bytes.
 
 pub mod app;
 pub mod commands;
 pub mod config;
 pub mod door;
 pub mod error;
+pub mod parameters;
 mod routes;
 mod signals;
 pub mod telemetry;
