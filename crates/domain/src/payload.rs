@@ -26,7 +26,7 @@ const KEY_BYTES_SHOWN_MAX: usize = 64;
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("payload is not valid")]
 pub struct InvalidPayload {
-    /// The message's id, where that much of it was valid.
+    /// The message's id, where that much of it was valid (of two ids neither is).
     pub message_id: Option<MessageId>,
     /// What is wrong; never empty, at most [`FIELD_ERRORS_MAX`].
     pub errors: Vec<FieldError>,
@@ -98,6 +98,7 @@ pub fn decode(body: &[u8]) -> Result<Content, InvalidPayload> {
         }
         (message_id, ..) => {
             errors.truncate(FIELD_ERRORS_MAX);
+            let message_id = message_id.filter(|_| !fields.duplicated.contains("message_id"));
             Err(InvalidPayload { message_id, errors })
         }
     }
@@ -246,6 +247,13 @@ mod tests {
     fn the_id_of_an_invalid_payload_is_known_if_it_is_valid_itself() {
         let error = decode(br#"{"message_id":"m9","from":"x"}"#).unwrap_err();
         assert_eq!(error.message_id.unwrap().as_str(), "m9");
+    }
+
+    /// Found by the fuzz property `payload`: the last of two ids was logged as the message's.
+    #[test]
+    fn which_of_two_ids_is_meant_is_not_known() {
+        let error = decode(br#"{"message_id":"m8","message_id":"m9"}"#).unwrap_err();
+        assert_eq!(error.message_id, None);
     }
 
     #[test]
