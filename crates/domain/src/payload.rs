@@ -20,7 +20,7 @@ pub const FIELDS: [&str; 5] = ["message_id", "from", "to", "ts", "text"];
 const JSON_WHITE_SPACE: [char; 4] = [' ', '\t', '\n', '\r'];
 
 /// Longest unknown key that is repeated back, in bytes.
-const KEY_BYTES_SHOWN_MAX: usize = 64;
+pub const KEY_BYTES_SHOWN_MAX: usize = 64;
 
 /// A payload that breaks rules: all of them, so that its sender can mend it in one go.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -295,11 +295,6 @@ mod tests {
     }
 
     proptest! {
-        #[test]
-        fn any_bytes_are_read_or_refused(body in proptest::collection::vec(any::<u8>(), 0..200)) {
-            let _ = decode(&body);
-        }
-
         /// Every valid message comes out as it went in, whatever else is in the object.
         #[test]
         fn accepts_the_language_of_the_contract(
