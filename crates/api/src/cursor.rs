@@ -13,14 +13,20 @@ type Parts<'a> = (i64, &'a str, &'a str, i64);
 /// The place of a message `m1` of 2025-01-15T09:00:00Z, the first to arrive.
 pub(crate) const EXAMPLE: &str = "WzE3MzY5MzE2MDAwMDAwMDAsIiIsIm0xIiwxXQ";
 
-pub(crate) fn encode(place: &Place) -> String {
+/// The text of a place.
+///
+/// # Panics
+/// Never: texts and numbers are JSON.
+#[must_use]
+pub fn encode(place: &Place) -> String {
     let Place { sent_at, message_id, seq } = place;
     let parts: Parts<'_> = (sent_at.at().as_micros(), sent_at.finer(), message_id.as_str(), seq.0);
     BASE64_URL_SAFE_NO_PAD.encode(serde_json::to_vec(&parts).expect("texts and numbers are JSON"))
 }
 
-/// `None` if it is no cursor of ours.
-pub(crate) fn decode(cursor: &str) -> Option<Place> {
+/// The place of such a text; `None` if it is no cursor of ours.
+#[must_use]
+pub fn decode(cursor: &str) -> Option<Place> {
     let json = BASE64_URL_SAFE_NO_PAD.decode(cursor).ok()?;
     let (at_us, finer, message_id, seq): (i64, String, String, i64) = serde_json::from_slice(&json).ok()?;
     Some(Place {

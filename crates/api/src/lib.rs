@@ -1,16 +1,18 @@
 //! The binary `hookkeeper`: configuration, composition root, routes, logs, metrics and commands.
 //!
-//! It is a library too so that the benchmark can put another store under the same server.
+//! It is a library too, so that the benchmark can put another store under the same server and the fuzz targets
+//! reach what reads a stranger's bytes.
 
 pub mod app;
 pub mod commands;
 pub mod config;
 mod connection;
-mod cursor;
+pub mod cursor;
 pub mod door;
 pub mod error;
 pub mod open_files;
 mod openapi;
+pub mod parameters;
 pub mod retention;
 mod routes;
 mod signals;

@@ -19,6 +19,7 @@ use utoipa::openapi::{
 
 use crate::config::BODY_BYTES_MAX_DEFAULT;
 use crate::error::{ApiError, ErrorBody, ValidationErrorBody};
+use crate::parameters;
 use crate::routes::{WEBHOOK, messages, webhook};
 
 /// Adds to each operation the answers to what can go wrong with it.
@@ -49,7 +50,7 @@ fn examples() -> [(&'static str, Vec<ApiError>); 5] {
         ApiError::Overloaded(webhook::BODIES),
         ApiError::Ingest(IngestError::NoSecret),
     ];
-    let invalid_query = messages::parse_query("limit=0").expect_err("it is too small");
+    let invalid_query = parameters::parse("limit=0").expect_err("it is too small");
     [
         (WEBHOOK, webhook),
         (

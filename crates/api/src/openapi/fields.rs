@@ -5,7 +5,7 @@ use domain::query::{PAGE_LIMIT_DEFAULT, PAGE_LIMIT_MAX};
 use utoipa::openapi::schema::SchemaType;
 use utoipa::openapi::{KnownFormat, Object, ObjectBuilder, SchemaFormat, Type};
 
-use crate::routes::messages::OFFSET_MAX;
+use crate::parameters::OFFSET_MAX;
 
 /// Date, time of day and fraction of a [`domain::time::ExactTime`]. That the date is real, `format` says.
 const LOCAL_TIME: &str = r"[0-9]{4}-[0-9]{2}-[0-9]{2}T([01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9](\.[0-9]+)?";

@@ -1,0 +1,108 @@
+//! The parameters of `GET /messages`: a query string in, a [`Filter`] and a [`Page`] or every broken rule out.
+
+use std::borrow::Cow;
+
+use domain::query::{Filter, PAGE_LIMIT_DEFAULT, PAGE_LIMIT_MAX, Page, TextQuery};
+use domain::time::ExactTime;
+use percent_encoding::percent_decode_str;
+
+use crate::cursor;
+use crate::error::InvalidField;
+
+/// Largest offset: an integer of SQLite goes no further.
+pub(crate) const OFFSET_MAX: u64 = i64::MAX.unsigned_abs();
+
+/// Reads the parameters of a listing; every mistake, not only the first. Unknown parameters are
+/// ignored, empty ones are no filter.
+///
+/// # Errors
+/// An [`InvalidField`] for each parameter that breaks its rule.
+pub fn parse(query: &str) -> Result<(Filter, Page), Vec<InvalidField>> {
+    let mut parameters = Parameters { query, errors: Vec::new() };
+    let limit = parameters.number("limit", 1, PAGE_LIMIT_MAX.into(), PAGE_LIMIT_DEFAULT.into());
+    let offset = parameters.number("offset", 0, OFFSET_MAX, 0);
+    // A + that was not encoded arrives as a space: in front of a number, or of a zone's offset.
+    let sender = parameters.text("from").map(|from| match from.strip_prefix(' ') {
+        Some(digits) => format!("+{digits}"),
+        None => from.into_owned(),
+    });
+    let since = parameters.text("since").map(|since| since.replace(' ', "+"));
+    let since = since.and_then(|since| match ExactTime::parse_offset(&since) {
+        Ok(time) => Some(time),
+        Err(e) => {
+            parameters.refuse("since", "datetime", e.to_string());
+            None
+        }
+    });
+    let text = parameters.text("q").map(|q| TextQuery::new(&q));
+    let after = parameters.text("cursor").and_then(|cursor| {
+        let place = cursor::decode(&cursor);
+        if place.is_none() {
+            parameters.refuse("cursor", "cursor", "must be the next_cursor of a page".to_owned());
+        }
+        place
+    });
+
+    if !parameters.errors.is_empty() {
+        return Err(parameters.errors);
+    }
+    let limit = u16::try_from(limit).expect("it is at most PAGE_LIMIT_MAX");
+    Ok((Filter { sender, since, text }, Page { limit, offset, after }))
+}
+
+struct Parameters<'a> {
+    query: &'a str,
+    errors: Vec<InvalidField>,
+}
+
+impl<'a> Parameters<'a> {
+    fn refuse(&mut self, name: &'static str, rule: &'static str, msg: String) {
+        self.errors.push(InvalidField { rule, loc: vec!["query".into(), name.into()], msg });
+    }
+
+    /// The decoded value of a parameter; `None` if it is not there, empty or refused.
+    fn text(&mut self, name: &'static str) -> Option<Cow<'a, str>> {
+        let decoded = |raw: &'a str| -> Option<Cow<'a, str>> {
+            if raw.contains('+') {
+                let spaced = raw.replace('+', " ");
+                let text = percent_decode_str(&spaced).decode_utf8().ok()?;
+                return Some(Cow::Owned(text.into_owned()));
+            }
+            percent_decode_str(raw).decode_utf8().ok()
+        };
+        let mut values = self
+            .query
+            .split('&')
+            .map(|pair| pair.split_once('=').unwrap_or((pair, "")))
+            .filter(|(key, _)| decoded(key).is_some_and(|key| key == name))
+            .map(|(_, value)| value);
+        let value = values.next()?;
+        if values.next().is_some() {
+            self.refuse(name, "repeated", "must not be given more than once".to_owned());
+            return None;
+        }
+        match decoded(value) {
+            Some(text) if text.is_empty() => None,
+            Some(text) => Some(text),
+            None => {
+                self.refuse(name, "string_unicode", "must be UTF-8".to_owned());
+                None
+            }
+        }
+    }
+
+    /// A whole number in decimal digits.
+    fn number(&mut self, name: &'static str, min: u64, max: u64, default: u64) -> u64 {
+        let Some(text) = self.text(name) else {
+            return default;
+        };
+        let is_digits = text.bytes().all(|c| c.is_ascii_digit());
+        match text.parse() {
+            Ok(number) if is_digits && (min..=max).contains(&number) => number,
+            _ => {
+                self.refuse(name, "integer_range", format!("must be a whole number from {min} to {max}"));
+                default
+            }
+        }
+    }
+}

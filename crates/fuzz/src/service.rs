@@ -1,0 +1,185 @@
+//! The service under test: the real routes, store, log and metrics on a port and a folder of its own.
+
+use std::collections::BTreeMap;
+use std::io::{Read, Write};
+use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::sync::{Arc, Mutex, mpsc};
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use actix_web::dev::ServerHandle;
+use actix_web::web::Data;
+use adapters::clock::SystemClock;
+use adapters::signature::{XSignature, sha256};
+use adapters::sqlite::{BATCH_MESSAGES_MAX, SqliteOptions, SqliteStore};
+use api::app::{self, App, Budgets, Traffic};
+use api::door::Door;
+use api::open_files::CONNECTIONS_MAX;
+use api::telemetry::log;
+use api::telemetry::metrics::Metrics;
+use domain::ingest::Ingest;
+use domain::source::{Source, SourceName};
+use serde_json::Value;
+
+/// What webhooks are signed with.
+pub(crate) const SECRET: &[u8] = b"testsecret";
+
+/// The largest body: small, so that larger ones are found.
+pub(crate) const BODY_BYTES_MAX: usize = 8 << 10;
+
+/// An answer that takes longer is a hang.
+const ANSWER_TIME_MAX: Duration = Duration::from_secs(20);
+
+/// Most bytes of an error: 32 fields, 64 bytes of each (six times that if each is escaped) and what is said of it.
+const ERROR_BYTES_MAX: usize = 32 << 10;
+
+/// What actix-http says by itself of what is no request: too slow, too large, or no HTTP at all.
+const WITHOUT_BODY: [u16; 3] = [400, 408, 431];
+
+const HEADERS_MAX: usize = 32;
+
+/// A running service.
+pub(crate) struct Service {
+    addr: SocketAddr,
+    server: ServerHandle,
+    thread: JoinHandle<()>,
+    log: Arc<Mutex<Vec<u8>>>,
+}
+
+impl Service {
+    pub(crate) fn start() -> Self {
+        let (started, starting) = mpsc::channel();
+        let log = Arc::new(Mutex::default());
+        let lines = Lines(Arc::clone(&log));
+        let thread = thread::spawn(move || {
+            let folder = tempfile::tempdir().unwrap();
+            let metrics = Metrics::new().unwrap();
+            let (log, _guard) = log::start(slog::Level::Info, lines, metrics.log_lines_lost()).unwrap();
+            actix_web::rt::System::new().block_on(async {
+                let store = Arc::new(
+                    SqliteStore::open(SqliteOptions {
+                        path: folder.path().join("app.db"),
+                        digest: sha256,
+                        batch_messages_max: BATCH_MESSAGES_MAX,
+                        on_commit: Box::new(|_| {}),
+                    })
+                    .unwrap(),
+                );
+                let verifier = Arc::new(XSignature::new(SECRET).unwrap());
+                let source = Source { name: SourceName::default(), verifier: Some(verifier) };
+                let app = Data::new(App {
+                    ingest: Ingest::new(source, Arc::clone(&store) as _, Arc::new(SystemClock)),
+                    query: Arc::clone(&store) as _,
+                    log,
+                    metrics,
+                    door: Door::new(None, vec![]),
+                    body_bytes_max: BODY_BYTES_MAX,
+                    budgets: Budgets::default(),
+                });
+                let listener = app::bind(([127, 0, 0, 1], 0).into()).unwrap();
+                let addr = listener.local_addr().unwrap();
+                let server = app::serve(app, listener, Traffic::All, None, CONNECTIONS_MAX).unwrap();
+                started.send((addr, server.handle())).unwrap();
+                server.await.unwrap();
+                store.close().await;
+            });
+        });
+        let (addr, server) = starting.recv().unwrap();
+        Self { addr, server, thread, log }
+    }
+
+    /// Sends the bytes on a connection of their own, and nothing more; returns all that is answered.
+    pub(crate) fn ask(&self, bytes: &[u8]) -> Vec<Answer> {
+        let mut stream = TcpStream::connect(self.addr).unwrap();
+        stream.set_read_timeout(Some(ANSWER_TIME_MAX)).unwrap();
+        // It may refuse and close before it has read all.
+        let _ = stream.write_all(bytes).and_then(|()| stream.shutdown(Shutdown::Write));
+        let mut received = Vec::new();
+        if let Err(e) = stream.read_to_end(&mut received) {
+            assert_eq!(e.kind(), std::io::ErrorKind::ConnectionReset, "no answer in {ANSWER_TIME_MAX:?}");
+        }
+        let mut rest = &received[..];
+        let mut answers = Vec::new();
+        while !rest.is_empty() {
+            let (answer, end) = Answer::read(rest);
+            answer.check();
+            answers.push(answer);
+            rest = end;
+        }
+        answers
+    }
+
+    /// Stops it and returns its log, which nothing that was sent has broken.
+    pub(crate) fn stop(self) -> Vec<Value> {
+        drop(self.server.stop(false));
+        self.thread.join().unwrap();
+        let log = self.log.lock().unwrap();
+        let log = str::from_utf8(&log).unwrap();
+        log.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+    }
+}
+
+/// What the log is written to.
+struct Lines(Arc<Mutex<Vec<u8>>>);
+
+impl Write for Lines {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.lock().unwrap().write(bytes)
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+/// One answer.
+#[derive(Debug)]
+pub(crate) struct Answer {
+    pub(crate) status: u16,
+    pub(crate) headers: BTreeMap<String, String>,
+    pub(crate) body: String,
+}
+
+impl Answer {
+    /// Reads the first answer; what follows it comes back.
+    fn read(bytes: &[u8]) -> (Self, &[u8]) {
+        let mut headers = [httparse::EMPTY_HEADER; HEADERS_MAX];
+        let mut head = httparse::Response::new(&mut headers);
+        let httparse::Status::Complete(head_bytes) = head.parse(bytes).unwrap() else {
+            panic!("half a head: {}", String::from_utf8_lossy(bytes));
+        };
+        let headers: BTreeMap<String, String> = head
+            .headers
+            .iter()
+            .map(|h| (h.name.to_ascii_lowercase(), String::from_utf8(h.value.to_vec()).unwrap()))
+            .collect();
+        let rest = &bytes[head_bytes..];
+        let length = headers.get("content-length").map_or(0, |length| length.parse().unwrap());
+        // What answers HEAD has the length of a body, and none.
+        let is_head = rest.is_empty() || rest.starts_with(b"HTTP/1.");
+        let (body, rest) = rest.split_at(if is_head { 0 } else { length });
+        let body = String::from_utf8(body.to_vec()).unwrap();
+        (Self { status: head.code.unwrap(), headers, body }, rest)
+    }
+
+    /// What holds for every answer.
+    fn check(&self) {
+        assert!(matches!(self.status, 100 | 200 | 400..500), "{self:?}");
+        let is_ours = self.headers.contains_key("x-request-id");
+        if !is_ours {
+            assert!(self.status == 100 || WITHOUT_BODY.contains(&self.status), "{self:?}");
+            assert!(self.body.is_empty(), "{self:?}");
+        } else if self.status >= 400 {
+            let body_bytes: usize = self.headers["content-length"].parse().unwrap();
+            assert!((1..=ERROR_BYTES_MAX).contains(&body_bytes), "{self:?}");
+        }
+        if self.status >= 400 && !self.body.is_empty() {
+            let detail = &self.json()["detail"];
+            assert!(detail.is_string() || detail.is_array(), "{self:?}");
+        }
+    }
+
+    pub(crate) fn json(&self) -> Value {
+        serde_json::from_str(&self.body).unwrap_or_else(|e| panic!("{e}: {self:?}"))
+    }
+}
