@@ -40,9 +40,9 @@ demo: ## send a thousand messages, show what came in
 	@$(CARGO) build --release --locked -p api -p bench
 	@$(ensure_secret); target/release/hookkeeper-bench demo
 
-bench: ## measure POST /webhook: group commit, commit per request, no store
+bench: ## measure ingest: group commit, commit per request, no store (deploy/BENCHMARKS.md has the rest)
 	@$(CARGO) build --release --locked -p bench
-	@target/release/hookkeeper-bench throughput $(ARGS)
+	@target/release/hookkeeper-bench ingest $(ARGS)
 
 up: ## build the image and start it; makes a secret in deploy/.env if there is none
 	@deploy/up.sh

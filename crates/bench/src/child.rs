@@ -1,7 +1,6 @@
 //! This binary as a server in a process of its own, so that its memory and its cores are told apart from the
 //! load's.
 
-use std::error::Error;
 use std::fs;
 use std::io::{self, BufRead, BufReader};
 use std::net::SocketAddr;
@@ -10,38 +9,67 @@ use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use clap::ValueEnum;
+use domain::time::Timestamp;
+use procfs::process::Process;
 use tempfile::TempDir;
 
-use crate::load::LoadError;
+use crate::BenchError;
 use crate::server::StoreKind;
 
-/// A running server on an empty database; it ends with this.
+/// A running server; it is killed with this.
 pub(crate) struct Server {
     child: Child,
     pub(crate) addr: SocketAddr,
-    _database: TempDir,
+    /// Of its database, if nobody wants to keep that.
+    _folder: Option<TempDir>,
+}
+
+/// What a server took up since it started.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Usage {
+    /// Time on the cores, to the kernel's hundredth of a second.
+    pub(crate) cpu: Duration,
+    /// What it gave the kernel to be written to the disk: proc(5), `write_bytes` of `/proc/pid/io`.
+    pub(crate) written_bytes: u64,
+    /// Resident memory now.
+    pub(crate) rss_kib: u64,
+    /// The most resident memory that it had since [`forget_peak`](Server::forget_peak).
+    pub(crate) peak_rss_kib: u64,
 }
 
 impl Server {
-    /// Starts it with its database in `folder`, and waits until it listens. Each commit takes `flush_extra`
+    /// Starts it on an empty database in `folder`, and waits until it listens. Each commit takes `flush_extra`
     /// longer than the disk does.
-    pub(crate) fn start(
+    pub(crate) fn on_empty(
         store: StoreKind,
         folder: &Path,
         flush_extra: Duration,
-    ) -> Result<Self, Box<dyn Error>> {
-        let database = tempfile::tempdir_in(folder)?;
-        let store = store.to_possible_value().ok_or("a store has a name")?;
-        let mut child = Command::new(std::env::current_exe()?)
-            .args(["server", "--store", store.get_name(), "--database"])
-            .arg(database.path().join("bench.db"))
-            .args(["--flush-extra-ms", &flush_extra.as_millis().to_string()])
-            .stdout(Stdio::piped())
-            .spawn()?;
+    ) -> Result<Self, BenchError> {
+        let folder = tempfile::tempdir_in(folder)?;
+        let mut command = command(store, &folder.path().join("bench.db"))?;
+        command.args(["--flush-extra-ms", &flush_extra.as_millis().to_string()]);
+        Self::start(command, Some(folder))
+    }
+
+    /// Starts the product on a database, and waits until it listens.
+    pub(crate) fn on(database: &Path) -> Result<Self, BenchError> {
+        Self::start(command(StoreKind::Group, database)?, None)
+    }
+
+    /// The same, and at once it begins to remove what arrived before a time.
+    pub(crate) fn expiring(database: &Path, messages_before: Timestamp) -> Result<Self, BenchError> {
+        let mut command = command(StoreKind::Group, database)?;
+        command.args(["--messages-before-us", &messages_before.as_micros().to_string()]);
+        Self::start(command, None)
+    }
+
+    fn start(mut command: Command, folder: Option<TempDir>) -> Result<Self, BenchError> {
+        let mut child = command.stdout(Stdio::piped()).spawn()?;
         let stdout = child.stdout.take().ok_or("it has no standard output")?;
         let mut line = String::new();
         BufReader::new(stdout).read_line(&mut line)?;
-        Ok(Self { child, addr: line.trim().parse()?, _database: database })
+        let addr = line.trim().parse().map_err(|_| format!("the server did not start: {line}"))?;
+        Ok(Self { child, addr, _folder: folder })
     }
 
     /// Forgets the peak of its memory up to now (proc(5), `/proc/pid/clear_refs`).
@@ -49,17 +77,29 @@ impl Server {
         fs::write(format!("/proc/{}/clear_refs", self.child.id()), "5")
     }
 
-    /// The most resident memory that it had since, in KiB.
-    pub(crate) fn peak_rss_kib(&self) -> Result<u64, LoadError> {
-        let status = fs::read_to_string(format!("/proc/{}/status", self.child.id()))?;
-        let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")?.strip_suffix("kB"));
-        Ok(peak.ok_or("the kernel does not tell VmHWM")?.trim().parse()?)
+    pub(crate) fn usage(&self) -> Result<Usage, BenchError> {
+        let process = Process::new(self.child.id().try_into()?)?;
+        let (stat, status) = (process.stat()?, process.status()?);
+        let ticks = (stat.utime + stat.stime) as f64;
+        Ok(Usage {
+            cpu: Duration::from_secs_f64(ticks / procfs::ticks_per_second() as f64),
+            written_bytes: process.io()?.write_bytes,
+            rss_kib: status.vmrss.ok_or("the kernel does not tell VmRSS")?,
+            peak_rss_kib: status.vmhwm.ok_or("the kernel does not tell VmHWM")?,
+        })
     }
+}
+
+fn command(store: StoreKind, database: &Path) -> Result<Command, BenchError> {
+    let store = store.to_possible_value().ok_or("a store has a name")?;
+    let mut command = Command::new(std::env::current_exe()?);
+    command.args(["server", "--store", store.get_name(), "--database"]).arg(database);
+    Ok(command)
 }
 
 impl Drop for Server {
     fn drop(&mut self) {
-        // It has nothing that anyone wants to keep.
+        // What it has answered is on disk.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }

@@ -1,7 +1,6 @@
 //! `make demo`: a thousand messages in, and what the service then says of them.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::error::Error;
 use std::fs;
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
@@ -9,7 +8,9 @@ use std::process::{Child, Command, Stdio};
 
 use serde_json::{Value, json};
 
-use crate::messages::{Message, Messages};
+use crate::BenchError;
+use crate::client::Client;
+use crate::messages::{Message, Messages, Traffic};
 
 const SEED: u64 = 1;
 const N_MESSAGES: usize = 1000;
@@ -38,8 +39,8 @@ impl Drop for Service {
     }
 }
 
-pub(crate) fn run(args: &Args) -> Result<(), Box<dyn Error>> {
-    let messages: Vec<Message> = Messages::new(SEED).take(N_MESSAGES).collect();
+pub(crate) fn run(args: &Args) -> Result<(), BenchError> {
+    let messages: Vec<Message> = Messages::new(SEED, Traffic::default()).take(N_MESSAGES).collect();
     let lines: Vec<String> = messages.iter().map(serde_json::to_string).collect::<Result<_, _>>()?;
     if let Some(folder) = args.file.parent() {
         fs::create_dir_all(folder)?;
@@ -47,28 +48,25 @@ pub(crate) fn run(args: &Args) -> Result<(), Box<dyn Error>> {
     fs::write(&args.file, lines.join("\n") + "\n")?;
     println!("{N_MESSAGES} messages (seed {SEED}) are in {}", args.file.display());
 
-    let get = |target: &str| -> Result<Value, Box<dyn Error>> {
-        let text = ureq::get(format!("http://{}{target}", args.addr)).call()?.body_mut().read_to_string()?;
-        Ok(serde_json::from_str(&text)?)
-    };
-    let _service = if get("/health/live").is_ok() {
+    let client = Client::new(&args.addr);
+    let _service = if client.get("/health/live").is_ok() {
         println!("the service at {} is running", args.addr);
         None
     } else {
         println!("starting the service at {}", args.addr);
         Some(start(&args.hookkeeper, &args.addr)?)
     };
-    get("/health/ready")?;
-    let before = get("/stats")?["total_messages"].as_u64();
+    client.get("/health/ready")?;
+    let before = client.json("/stats")?["total_messages"].as_u64();
 
     let url = format!("http://{}/webhook", args.addr);
     let sent = Command::new(&args.hookkeeper).args(["send", "--url", &url]).arg(&args.file).status()?;
     if !sent.success() {
         return Err("messages were refused; is the service's WEBHOOK_SECRET another one?".into());
     }
-    let stats = get("/stats")?;
+    let stats = client.json("/stats")?;
     println!("GET /stats\n{stats:#}");
-    println!("GET /messages?q=école&limit=2\n{:#}", get("/messages?q=%C3%A9cole&limit=2")?);
+    println!("GET /messages?q=école&limit=2\n{:#}", client.json("/messages?q=%C3%A9cole&limit=2")?);
 
     if stats["total_messages"] == N_MESSAGES {
         let want = stats_of(&messages);
@@ -83,7 +81,7 @@ pub(crate) fn run(args: &Args) -> Result<(), Box<dyn Error>> {
 }
 
 /// Starts the service and waits until it listens.
-fn start(hookkeeper: &Path, addr: &str) -> Result<Service, Box<dyn Error>> {
+fn start(hookkeeper: &Path, addr: &str) -> Result<Service, BenchError> {
     let mut child = Command::new(hookkeeper)
         .args(["serve", "--bind-addr", addr, "--log-level", "info"])
         .stdout(Stdio::piped())

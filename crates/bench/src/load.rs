@@ -2,34 +2,44 @@
 //! their own, whatever becomes of the answers.
 
 use std::collections::BTreeMap;
-use std::error::Error;
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use adapters::signature::XSignature;
 use hdrhistogram::Histogram;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::runtime::{self, Runtime};
+use tokio::task::JoinHandle;
 use tokio::time::sleep_until;
 
-use crate::server::SECRET;
-
-/// What a task of the load may fail with.
-pub(crate) type LoadError = Box<dyn Error + Send + Sync>;
+use crate::BenchError;
+use crate::sender::Sender;
 
 /// What is posted, and how often.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Load {
     pub(crate) connections: usize,
+    /// At most so long; it can be stopped.
     pub(crate) duration: Duration,
     /// Requests in a second, due at even distances. The latency of one counts from when it was due, so that a
     /// server that holds its senders up does not improve its own figures. Without a rate each connection posts
     /// as soon as it is answered.
     pub(crate) rate_per_s: Option<f64>,
 }
+
+impl Load {
+    /// As much as the server takes, until it is stopped.
+    pub(crate) const FULL: Self = Self {
+        connections: FULL_CONNECTIONS,
+        duration: Duration::from_secs(3600), // more than what goes on beside it takes
+        rate_per_s: None,
+    };
+}
+
+/// Connections that together are never without a request under way; half as many as make up a batch of commits.
+pub(crate) const FULL_CONNECTIONS: usize = 256;
 
 /// What came of a load.
 #[derive(Debug)]
@@ -65,34 +75,10 @@ pub(crate) fn runtime() -> std::io::Result<Runtime> {
     runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()
 }
 
-/// Makes messages that are new each time, and signs them.
-pub(crate) struct Sender {
-    signer: XSignature,
-    n_requests: AtomicU64,
-}
-
-impl Sender {
-    pub(crate) fn new() -> Result<Arc<Self>, LoadError> {
-        Ok(Arc::new(Self { signer: XSignature::new(SECRET.as_bytes())?, n_requests: AtomicU64::new(0) }))
-    }
-
-    /// A signed webhook of a usual size, with an id that sorts at random, and its place among all.
-    pub(crate) fn request(&self) -> (u64, Vec<u8>) {
-        let n = self.n_requests.fetch_add(1, Ordering::Relaxed);
-        let mixed = n.wrapping_mul(0x9e37_79b9_7f4a_7c15);
-        let body = format!(
-            r#"{{"message_id":"wamid.{mixed:016X}{n:X}","from":"+91987654{:04}","to":"+14155550100","ts":"2025-01-15T10:{:02}:{:02}Z","text":"Where is my order number {n}? It should have been here on Monday."}}"#,
-            mixed % 5000,
-            n / 60 % 60,
-            n % 60,
-        );
-        let signature = self.signer.sign(body.as_bytes());
-        let length = body.len();
-        let request = format!(
-            "POST /webhook HTTP/1.1\r\nHost: bench\r\nContent-Type: application/json\r\nX-Signature: {signature}\r\nContent-Length: {length}\r\n\r\n{body}"
-        );
-        (n, request.into_bytes())
-    }
+/// An argument: seconds, or a part of one.
+pub(crate) fn seconds(text: &str) -> Result<Duration, String> {
+    let seconds = text.parse().map_err(|_| "must be a number")?;
+    Duration::try_from_secs_f64(seconds).map_err(|e| e.to_string())
 }
 
 /// One connection.
@@ -102,14 +88,14 @@ pub(crate) struct Connection {
 }
 
 impl Connection {
-    pub(crate) async fn open(addr: SocketAddr) -> Result<Self, LoadError> {
+    pub(crate) async fn open(addr: SocketAddr) -> Result<Self, BenchError> {
         let stream = TcpStream::connect(addr).await?;
         stream.set_nodelay(true)?;
         Ok(Self { stream, answer: Vec::with_capacity(1024) })
     }
 
     /// Sends a request and waits for the status of its answer.
-    pub(crate) async fn ask(&mut self, request: &[u8]) -> Result<u16, LoadError> {
+    pub(crate) async fn ask(&mut self, request: &[u8]) -> Result<u16, BenchError> {
         self.stream.write_all(request).await?;
         self.answer.clear();
         // The body of an answer is an object without nested ones: it ends the answer.
@@ -123,51 +109,79 @@ impl Connection {
     }
 }
 
-/// Posts unique messages and waits for the last answers.
-pub(crate) async fn run(addr: SocketAddr, sender: &Arc<Sender>, load: Load) -> Result<Outcome, LoadError> {
+/// A load under way. If it is dropped it goes on, and ends with its time or its server.
+pub(crate) struct Running {
+    started: Instant,
+    stopped: Arc<AtomicBool>,
+    tasks: Vec<JoinHandle<Result<(), BenchError>>>,
+    outcome: Arc<Mutex<Outcome>>,
+}
+
+/// Posts what the sender makes.
+pub(crate) async fn start(addr: SocketAddr, sender: &Arc<Sender>, load: Load) -> Result<Running, BenchError> {
     let mut connections = Vec::with_capacity(load.connections);
     for _ in 0..load.connections {
         connections.push(Connection::open(addr).await?);
     }
     let started = Instant::now();
+    let stopped = Arc::new(AtomicBool::new(false));
     let outcome = Arc::new(Mutex::new(Outcome {
         took: Duration::ZERO,
         latency_us: Histogram::new_with_max(60_000_000, 3)?,
         refused: BTreeMap::new(),
     }));
-    let first = sender.n_requests.load(Ordering::Relaxed);
-    let tasks: Vec<_> = connections
+    let first = sender.n_requests();
+    let tasks = connections
         .into_iter()
         .map(|connection| {
-            let (sender, outcome) = (Arc::clone(sender), Arc::clone(&outcome));
+            let (sender, stopped, outcome) = (Arc::clone(sender), Arc::clone(&stopped), Arc::clone(&outcome));
             let due = move |n: u64| {
                 let offset = |rate| Duration::from_secs_f64((n - first) as f64 / rate);
                 load.rate_per_s.map(|rate| started + offset(rate))
             };
-            tokio::spawn(post_until(started + load.duration, due, connection, sender, outcome))
+            let stopped = move || stopped.load(Ordering::Relaxed);
+            tokio::spawn(post_until(started + load.duration, stopped, due, connection, sender, outcome))
         })
         .collect();
-    for task in tasks {
-        task.await??;
+    Ok(Running { started, stopped, tasks, outcome })
+}
+
+impl Running {
+    /// Ends it, and waits for the last answers.
+    pub(crate) async fn stop(self) -> Result<Outcome, BenchError> {
+        self.stopped.store(true, Ordering::Relaxed);
+        self.wait().await
     }
-    let outcome = Arc::into_inner(outcome).ok_or("all tasks have ended")?;
-    let mut outcome = outcome.into_inner().unwrap_or_else(PoisonError::into_inner);
-    outcome.took = started.elapsed();
-    Ok(outcome)
+
+    async fn wait(self) -> Result<Outcome, BenchError> {
+        for task in self.tasks {
+            task.await??;
+        }
+        let outcome = Arc::into_inner(self.outcome).ok_or("all tasks have ended")?;
+        let mut outcome = outcome.into_inner().unwrap_or_else(PoisonError::into_inner);
+        outcome.took = self.started.elapsed();
+        Ok(outcome)
+    }
+}
+
+/// Posts for the whole duration, and waits for the last answers.
+pub(crate) async fn run(addr: SocketAddr, sender: &Arc<Sender>, load: Load) -> Result<Outcome, BenchError> {
+    start(addr, sender, load).await?.wait().await
 }
 
 async fn post_until(
     deadline: Instant,
+    stopped: impl Fn() -> bool,
     due: impl Fn(u64) -> Option<Instant>,
     mut connection: Connection,
     sender: Arc<Sender>,
     outcome: Arc<Mutex<Outcome>>,
-) -> Result<(), LoadError> {
+) -> Result<(), BenchError> {
     loop {
         let (n, request) = sender.request();
         let due = due(n).unwrap_or_else(Instant::now);
         // What was due but not sent in time because all connections were waiting is not offered any more.
-        if due.max(Instant::now()) >= deadline {
+        if due.max(Instant::now()) >= deadline || stopped() {
             return Ok(());
         }
         sleep_until(due.into()).await;

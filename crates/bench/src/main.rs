@@ -5,17 +5,27 @@
 #![expect(clippy::print_stdout, reason = "its results are for people, on standard output")]
 
 mod child;
+mod client;
 mod demo;
+mod fill;
+mod ingest;
 mod load;
 mod messages;
 mod overload;
+mod reads;
+mod report;
+mod restart;
+mod retention;
+mod sender;
 mod server;
-mod throughput;
 
 use std::error::Error;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+
+/// Whatever goes wrong ends the command, and is printed.
+type BenchError = Box<dyn Error + Send + Sync>;
 
 #[derive(Parser)]
 #[command(about = "Demonstration data and measurements for Hookkeeper")]
@@ -30,8 +40,16 @@ enum Command {
     Messages(messages::Args),
     /// Send a thousand messages to a service, starting it if needed, and show what came in
     Demo(demo::Args),
+    /// Fill a store with realistic messages
+    Fill(fill::Args),
     /// Measure POST /webhook with group commit, with one commit per request, and without a store
-    Throughput(throughput::Args),
+    Ingest(ingest::Args),
+    /// Measure each question on a filled store, alone and under full ingest
+    Reads(reads::Args),
+    /// Kill the server under load, and measure its next start on a filled store
+    Restart(restart::Args),
+    /// Measure what ingest costs while half of a store expires
+    Retention(retention::Args),
     /// Offer more than the store takes, and see what is accepted, what is shed, how long it takes and how much
     /// memory
     Overload(overload::Args),
@@ -41,10 +59,14 @@ enum Command {
 }
 
 fn main() -> ExitCode {
-    let result: Result<(), Box<dyn Error>> = match Cli::parse().command {
+    let result: Result<(), BenchError> = match Cli::parse().command {
         Command::Messages(args) => messages::run(&args),
         Command::Demo(args) => demo::run(&args),
-        Command::Throughput(args) => throughput::run(&args),
+        Command::Fill(args) => fill::run(&args),
+        Command::Ingest(args) => ingest::run(&args),
+        Command::Reads(args) => reads::run(&args),
+        Command::Restart(args) => restart::run(&args),
+        Command::Retention(args) => retention::run(&args),
         Command::Overload(args) => overload::run(&args),
         Command::Server(args) => server::run(&args),
     };

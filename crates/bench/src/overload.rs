@@ -6,7 +6,6 @@
 //! flush, and ten times as much is still a load that can really be offered.
 
 use std::collections::BTreeMap;
-use std::error::Error;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
@@ -14,8 +13,11 @@ use std::time::{Duration, Instant};
 use adapters::sqlite::QUEUE_DELIVERIES_MAX;
 use serde::Serialize;
 
+use crate::BenchError;
 use crate::child::Server;
-use crate::load::{self, Connection, Load, LoadError, Sender};
+use crate::load::{self, Connection, Load};
+use crate::report;
+use crate::sender::{Sender, Shape};
 use crate::server::StoreKind;
 
 #[derive(clap::Args)]
@@ -62,48 +64,35 @@ struct Row {
     normal_after_s: f64,
 }
 
-pub(crate) fn run(args: &Args) -> Result<(), Box<dyn Error>> {
-    let server = Server::start(StoreKind::Group, &args.folder, Duration::from_millis(args.flush_extra_ms))?;
-    let rows = load::runtime()?.block_on(measure(&server, args)).map_err(|e| e.to_string())?;
-    println!(
-        "{:<12} {:>6} {:>10} {:>11} {:>8} {:>8} {:>8} {:>8} {:>9} {:>9}  shed by status",
-        "load",
-        "idle",
-        "offered/s",
-        "accepted/s",
-        "shed/s",
-        "p50 ms",
-        "p99 ms",
-        "max ms",
-        "RSS MiB",
-        "normal s"
-    );
-    for row in &rows {
-        println!(
-            "{:<12} {:>6} {:>10.0} {:>11.0} {:>8.0} {:>8.1} {:>8.1} {:>8.1} {:>9.1} {:>9.2}  {:?}",
-            row.load,
-            row.idle_connections,
-            row.offered_per_s,
-            row.accepted_per_s,
-            row.shed_per_s,
-            row.p50_ms,
-            row.p99_ms,
-            row.max_ms,
-            row.peak_rss_mib,
-            row.normal_after_s,
-            row.shed_by_status,
-        );
-    }
-    println!("{}", serde_json::to_string(&rows)?);
+pub(crate) fn run(args: &Args) -> Result<(), BenchError> {
+    let server =
+        Server::on_empty(StoreKind::Group, &args.folder, Duration::from_millis(args.flush_extra_ms))?;
+    let rows = load::runtime()?.block_on(measure(&server, args))?;
+    report::print(
+        &[
+            ("load", |row: &Row| row.load.clone()),
+            ("idle", |row| row.idle_connections.to_string()),
+            ("offered/s", |row| format!("{:.0}", row.offered_per_s)),
+            ("accepted/s", |row| format!("{:.0}", row.accepted_per_s)),
+            ("shed/s", |row| format!("{:.0}", row.shed_per_s)),
+            ("p50 ms", |row| format!("{:.1}", row.p50_ms)),
+            ("p99 ms", |row| format!("{:.1}", row.p99_ms)),
+            ("max ms", |row| format!("{:.1}", row.max_ms)),
+            ("RSS MiB", |row| format!("{:.1}", row.peak_rss_mib)),
+            ("normal s", |row| format!("{:.2}", row.normal_after_s)),
+            ("shed by status", |row| format!("{:?}", row.shed_by_status)),
+        ],
+        &rows,
+    )?;
     Ok(())
 }
 
-async fn measure(server: &Server, args: &Args) -> Result<Vec<Row>, LoadError> {
-    let sender = Sender::new()?;
+async fn measure(server: &Server, args: &Args) -> Result<Vec<Row>, BenchError> {
+    let sender = Sender::new(Shape::default())?;
     // The first answer opens what later ones find open.
     lone(server.addr, &sender).await?;
     let usual = lone(server.addr, &sender).await?;
-    let row = async |name: &str, idle: usize, load: Load| -> Result<Row, LoadError> {
+    let row = async |name: &str, idle: usize, load: Load| -> Result<Row, BenchError> {
         server.forget_peak()?;
         let outcome = load::run(server.addr, &sender, load).await?;
         let ended = Instant::now() - outcome.took + load.duration;
@@ -122,7 +111,7 @@ async fn measure(server: &Server, args: &Args) -> Result<Vec<Row>, LoadError> {
             p50_ms: outcome.latency_ms(0.5),
             p99_ms: outcome.latency_ms(0.99),
             max_ms: outcome.latency_ms(1.0),
-            peak_rss_mib: server.peak_rss_kib()? as f64 / 1024.0,
+            peak_rss_mib: server.usage()?.peak_rss_kib as f64 / 1024.0,
             normal_after_s: ended.elapsed().as_secs_f64(),
             shed_by_status: outcome.refused,
         })
@@ -155,7 +144,7 @@ async fn measure(server: &Server, args: &Args) -> Result<Vec<Row>, LoadError> {
 }
 
 /// How long one message takes when its sender posts no other.
-async fn lone(addr: SocketAddr, sender: &Sender) -> Result<Duration, LoadError> {
+async fn lone(addr: SocketAddr, sender: &Sender) -> Result<Duration, BenchError> {
     let mut connection = Connection::open(addr).await?;
     let request = sender.request().1;
     let started = Instant::now();

@@ -1,6 +1,5 @@
 //! The server under measurement: the real one, with one of three stores below it.
 
-use std::error::Error;
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -11,7 +10,7 @@ use std::time::Duration;
 use actix_web::web::Data;
 use adapters::clock::SystemClock;
 use adapters::signature::{XSignature, sha256};
-use adapters::sqlite::{BATCH_MESSAGES_MAX, SqliteOptions, SqliteStore};
+use adapters::sqlite::{BATCH_MESSAGES_MAX, Expiry, SqliteOptions, SqliteStore};
 use api::app::{self, App, Budgets, Traffic};
 use api::door::Door;
 use api::open_files;
@@ -23,6 +22,9 @@ use domain::message::NewMessage;
 use domain::query::{Filter, Listing, MessageQuery, Page, Stats};
 use domain::source::{Source, SourceName};
 use domain::store::{Appended, MessageStore, Seq, StoreError};
+use domain::time::Timestamp;
+
+use crate::BenchError;
 
 pub(crate) const SECRET: &str = "benchsecret";
 
@@ -43,8 +45,11 @@ pub(crate) struct Args {
     #[arg(long)]
     database: PathBuf,
     /// Milliseconds that each commit takes beside what the disk takes
-    #[arg(long)]
+    #[arg(long, default_value_t = 0)]
     flush_extra_ms: u64,
+    /// At once, begin to remove what arrived before so many microseconds since 1970
+    #[arg(long)]
+    messages_before_us: Option<i64>,
 }
 
 /// Says that it stored, and does not.
@@ -77,7 +82,7 @@ impl MessageQuery for NoStore {
 }
 
 /// Serves on a free port and prints the address; ends when it is killed.
-pub(crate) fn run(args: &Args) -> Result<(), Box<dyn Error>> {
+pub(crate) fn run(args: &Args) -> Result<(), BenchError> {
     let metrics = Metrics::new()?;
     let (log, _guard) = log::start(slog::Level::Info, io::sink(), metrics.log_lines_lost())?;
     actix_web::rt::System::new().block_on(async {
@@ -99,6 +104,10 @@ pub(crate) fn run(args: &Args) -> Result<(), Box<dyn Error>> {
                         metrics.committed(report);
                     }),
                 })?);
+                if let Some(us) = args.messages_before_us {
+                    let messages_before = Timestamp::from_micros(us);
+                    store.expire(Expiry { messages_before, keys_before: None }).await?;
+                }
                 (Arc::clone(&store) as _, store)
             }
         };

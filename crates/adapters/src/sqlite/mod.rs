@@ -126,6 +126,14 @@ impl SqliteStore {
         self.queue.append(Vec::new()).await.map(drop)
     }
 
+    /// How many messages the index of texts does not have yet: a search looks through their texts.
+    ///
+    /// # Errors
+    /// As [`list`](MessageQuery::list).
+    pub async fn unindexed_texts(&self) -> Result<u64, StoreError> {
+        self.reader.unindexed_texts().await
+    }
+
     /// Takes no more messages, commits those that wait, moves the write-ahead log into the database
     /// and closes it. What is appended later fails.
     pub async fn close(&self) {

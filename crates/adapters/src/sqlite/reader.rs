@@ -72,6 +72,10 @@ impl Reader {
         self.in_turn(&self.turns, "read statistics", stats).await
     }
 
+    pub(super) async fn unindexed_texts(&self) -> Result<u64, StoreError> {
+        self.in_turn(&self.turns, "look at the index of texts", search::unindexed).await
+    }
+
     pub(super) async fn ready(&self) -> Result<(), StoreError> {
         const OPERATION: &str = "read the schema version";
         let look = |tx: &Transaction<'_>| {

@@ -217,6 +217,12 @@ fn purge_batch(index: &mut Connection, messages: &Connection) -> rusqlite::Resul
     Ok(n_places)
 }
 
+/// How many messages are not indexed yet. The index is attached as `search`.
+pub(super) fn unindexed(tx: &Transaction<'_>) -> rusqlite::Result<u64> {
+    let sql = "SELECT (SELECT last_seq FROM totals) - (SELECT searched_seq FROM search.progress)";
+    tx.prepare_cached(sql)?.query_row([], |row| row.get(0))
+}
+
 /// To FTS5 a text ends where it has a NUL.
 fn indexable(folded: &str) -> String {
     folded.replace('\0', "\u{fffd}")

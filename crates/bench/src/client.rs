@@ -1,0 +1,40 @@
+//! Questions to a service, one after the other on one connection.
+
+use std::fmt::Display;
+use std::time::Duration;
+
+use serde_json::Value;
+use ureq::Agent;
+
+use crate::BenchError;
+
+/// A question ends after 10 s, whatever is stuck; this is more.
+const ANSWER_TIME_MAX: Duration = Duration::from_secs(30);
+
+pub(crate) struct Client {
+    agent: Agent,
+    base: String,
+}
+
+impl Client {
+    pub(crate) fn new(addr: impl Display) -> Self {
+        let config = Agent::config_builder().timeout_global(Some(ANSWER_TIME_MAX));
+        Self { agent: config.build().into(), base: format!("http://{addr}") }
+    }
+
+    /// The body of an answer; any status but 2xx is an error.
+    pub(crate) fn get(&self, target: &str) -> Result<String, ureq::Error> {
+        self.agent.get(format!("{}{target}", self.base)).call()?.body_mut().read_to_string()
+    }
+
+    pub(crate) fn json(&self, target: &str) -> Result<Value, BenchError> {
+        Ok(serde_json::from_str(&self.get(target)?)?)
+    }
+
+    /// What became of a webhook, as its answer says: `created` or `duplicate`.
+    pub(crate) fn post(&self, signature: &str, body: &[u8]) -> Result<Option<String>, BenchError> {
+        let url = format!("{}/webhook", self.base);
+        let answer = self.agent.post(url).header("X-Signature", signature).send(body)?;
+        Ok(answer.headers().get("x-webhook-result").map(|v| v.to_str().map(str::to_owned)).transpose()?)
+    }
+}
