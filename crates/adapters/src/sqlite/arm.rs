@@ -97,3 +97,63 @@ impl Arm {
         (format!("SELECT {columns} FROM {from} WHERE {}", conditions.join(" AND ")), values.clone())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use domain::query::TextQuery;
+    use domain::time::ExactTime;
+    use rusqlite::functions::FunctionFlags;
+    use rusqlite::{Connection, params_from_iter};
+
+    use super::*;
+    use crate::sqlite::schema;
+
+    /// The indexed part of every answer comes from its index in order: nothing is scanned, and nothing sorted but
+    /// the segments of a sender, or what a text was found in.
+    #[test]
+    fn no_filter_scans_or_sorts_what_an_index_gives() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("app.db");
+        let db: Connection = schema::open_and_migrate(&path).unwrap();
+        db.create_scalar_function("text_contains", 2, FunctionFlags::default(), |_| Ok(true)).unwrap();
+        let since = Some(ExactTime::parse_utc("2025-01-15T10:00:00Z").unwrap());
+        let sender = Some("+1".to_owned());
+        let text = Some(TextQuery::new("x"));
+        for (sender, since, text, index) in [
+            (None, None, None, "SCAN i"),
+            (None, since.clone(), None, "SEARCH i USING PRIMARY KEY ((ts_us,ts_finer)>(?,?))"),
+            (None, since.clone(), text, "SEARCH i USING PRIMARY KEY ((ts_us,ts_finer)>(?,?))"),
+            (sender.clone(), None, None, "SEARCH i USING PRIMARY KEY (segment=? AND sender=?)"),
+            (
+                sender,
+                since,
+                None,
+                "SEARCH i USING PRIMARY KEY (segment=? AND sender=? AND (ts_us,ts_finer)>(?,?))",
+            ),
+        ] {
+            let is_by_time = sender.is_none();
+            let [indexed, tail] = arms(&Filter { sender, since, text }, 7, None);
+            let (select, values) = indexed.select("i.seq");
+            let sql = format!(
+                "EXPLAIN QUERY PLAN {select} ORDER BY i.ts_us, i.ts_finer, i.message_id, i.seq LIMIT 1"
+            );
+            let plan: Vec<String> = db
+                .prepare(&sql)
+                .unwrap()
+                .query_map(params_from_iter(values), |row| row.get(3))
+                .unwrap()
+                .collect::<rusqlite::Result<_>>()
+                .unwrap();
+            let plan = plan.join("; ");
+            assert!(plan.contains(index), "{sql}: {plan}");
+            assert!(!is_by_time || !plan.contains("TEMP B-TREE"), "{sql}: {plan}");
+            let (select, values) = tail.select("count(*)");
+            let plan: String = db
+                .prepare(&format!("EXPLAIN QUERY PLAN {select}"))
+                .unwrap()
+                .query_row(params_from_iter(values), |row| row.get(3))
+                .unwrap();
+            assert!(plan.contains("SEARCH i USING INTEGER PRIMARY KEY (rowid>?)"), "{select}: {plan}");
+        }
+    }
+}

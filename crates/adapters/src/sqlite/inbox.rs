@@ -51,8 +51,8 @@ pub(super) struct Memory {
     indexed_seq: i64,
     /// Whether the table of the busiest senders is kept up.
     pub(super) is_ranked: bool,
-    /// What is being removed, until nothing of it is left.
-    expiry: Option<Expiry>,
+    /// What is being removed, until nothing of it is left, and what was the last place when that began.
+    expiry: Option<(Expiry, i64)>,
 }
 
 impl Inbox {
@@ -98,7 +98,7 @@ impl Inbox {
     /// From now on this is removed, until all of it is or a transaction fails.
     pub(super) fn expire(&mut self, expiry: Expiry) {
         if let Some(memory) = &mut self.memory {
-            memory.expiry = Some(expiry);
+            memory.expiry = Some((expiry, memory.last_seq));
         }
     }
 
@@ -175,6 +175,9 @@ impl Memory {
 
     /// Writes so many entries of the run under way, or of a new one if enough messages wait.
     fn index(&mut self, tx: &Transaction<'_>, n_entries: usize, run_messages: usize) -> rusqlite::Result<()> {
+        // What is to expire has to be indexed first, however little it is.
+        let is_awaited = self.expiry.is_some_and(|(_, last_seq)| self.indexed_seq < last_seq);
+        let run_messages = if is_awaited { 1 } else { run_messages };
         if self.run.is_none() && self.tail.n_waiting() >= run_messages {
             self.run = Some(Run::new(self.tail.take(RUN_MESSAGES), self.indexed_seq));
         }
@@ -186,15 +189,19 @@ impl Memory {
 
     /// Removes so many of the messages and keys that have expired; after the last one, ranks the senders anew.
     fn remove_expired(&mut self, tx: &Transaction<'_>, n_max: usize) -> rusqlite::Result<()> {
-        match self.expiry {
-            Some(expiry) if expiry::expire(tx, &mut self.filter, expiry, n_max)? => self.is_ranked = false,
-            _ => {
-                self.expiry = None;
-                if !self.is_ranked {
-                    expiry::rank(tx)?;
-                    self.is_ranked = true;
-                }
+        if let Some((expiry, last_seq)) = self.expiry {
+            if expiry::expire(tx, &mut self.filter, expiry, n_max)? {
+                self.is_ranked = false;
+                return Ok(());
             }
+            if self.indexed_seq < last_seq {
+                return Ok(());
+            }
+            self.expiry = None;
+        }
+        if !self.is_ranked {
+            expiry::rank(tx)?;
+            self.is_ranked = true;
         }
         Ok(())
     }

@@ -182,14 +182,7 @@ async fn what_has_expired_is_gone_but_stays_a_duplicate() {
     wait_until("what expires is indexed", || indexed_seq(&path) > 9_000 - 512);
     wait_until_searched(&path, 9_000);
     store.expire(Expiry { messages_before: Timestamp::from_micros(7_001), keys_before: None }).await.unwrap();
-    let is_ranked = || {
-        let db = Connection::open(&path).unwrap();
-        let row = db.query_row("SELECT purged_seq, is_ranked FROM totals", [], |row| {
-            Ok((row.get::<_, i64>(0)?, row.get::<_, bool>(1)?))
-        });
-        row.unwrap() == (7_000, true)
-    };
-    wait_until("all that expired is removed", is_ranked);
+    wait_until("all that expired is removed", || has_expired(&path, 7_000));
     for n in [1, 4_096, 4_097, 7_000] {
         let answer = store.append(vec![message(n)]).await.unwrap();
         assert!(matches!(answer[..], [Appended::Existing { digest: None, .. }]), "{answer:?}");
@@ -205,6 +198,31 @@ async fn what_has_expired_is_gone_but_stays_a_duplicate() {
     assert!(matches!(store.append(vec![message(1)]).await.unwrap()[..], [Appended::Existing { .. }]));
     assert!(matches!(store.append(vec![message(9_001)]).await.unwrap()[..], [Appended::Stored(_)]));
     store.close().await;
+}
+
+/// The few messages of a quiet inbox are in no index, and expire all the same.
+#[tokio::test]
+async fn a_handful_of_messages_expires_too() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("app.db");
+    let (store, model) = (open(&path), MemoryStore::default());
+    append(&[&store], 1..21).await;
+    append(&[&model], 11..21).await;
+    store.expire(Expiry { messages_before: Timestamp::from_micros(11), keys_before: None }).await.unwrap();
+    wait_until("all that expired is removed", || has_expired(&path, 10));
+    compare_but_for_seq(&store, &model).await;
+    store.close().await;
+    let report = sqlite::check(&path, sha256).unwrap();
+    assert!(report.is_ok() && report.messages == 10, "{report}");
+}
+
+/// Whether all up to this place has, and the senders are ranked again.
+fn has_expired(path: &Path, seq: i64) -> bool {
+    let db = Connection::open(path).unwrap();
+    let row = db.query_row("SELECT purged_seq, is_ranked FROM totals", [], |row| {
+        Ok((row.get::<_, i64>(0)?, row.get::<_, bool>(1)?))
+    });
+    row.unwrap() == (seq, true)
 }
 
 /// The model counts places from its own first message.
@@ -236,23 +254,13 @@ async fn a_key_expires_with_the_last_of_its_segment() {
         });
         row.unwrap()
     };
-    let purged = |seq: i64| {
-        let path = path.clone();
-        move || {
-            let db = Connection::open(&path).unwrap();
-            let row = db.query_row("SELECT purged_seq, is_ranked FROM totals", [], |row| {
-                Ok((row.get::<_, i64>(0)?, row.get::<_, bool>(1)?))
-            });
-            row.unwrap() == (seq, true)
-        }
-    };
     wait_until("what expires is indexed", || indexed_seq(&path) > 70_000 - 512);
     // The run that ended the first segment had later messages, too: these keep it.
     store.expire(Expiry { messages_before: at(68_000), keys_before: Some(at(65_000)) }).await.unwrap();
-    wait_until("messages are removed", purged(67_999));
+    wait_until("messages are removed", || has_expired(&path, 67_999));
     assert_eq!(n_keys().1, 1, "no key has expired");
     store.expire(Expiry { messages_before: at(69_000), keys_before: Some(at(70_001)) }).await.unwrap();
-    wait_until("messages are removed", purged(68_999));
+    wait_until("messages are removed", || has_expired(&path, 68_999));
     wait_until("the first segment's keys are removed", || n_keys().1 == 65_536);
     // As far as the store can tell, it is new.
     assert!(matches!(store.append(vec![message(1)]).await.unwrap()[..], [Appended::Stored(_)]));

@@ -17,6 +17,7 @@ mod openapi;
 mod overload;
 mod powercut;
 mod process;
+mod retention;
 mod selftest;
 mod stats;
 mod test_app;
