@@ -1,6 +1,6 @@
 # What CI runs, what the README names. Each target is short; what is longer is a script in deploy/.
 .DEFAULT_GOAL := help
-.PHONY: help run test lint bench demo up down logs purge
+.PHONY: help run test soak lint bench demo up down logs purge
 
 SHELL := /bin/sh
 CARGO ?= cargo
@@ -28,6 +28,13 @@ run: ## build and serve on 127.0.0.1:8000, data in ./data
 
 test: ## run all tests
 	$(CARGO) test --locked --workspace
+
+soak: ## the long tests, an hour and a half: kills, power cuts, orders of steps, fuzzing
+	@$(CARGO) build --release --locked -p api
+	$(BINARY) selftest target --kills 1000 --seed 42
+	POWER_CUTS=20 $(CARGO) test --locked -p api --test it powercut -- --nocapture --test-threads 1
+	INTERLEAVINGS=100000 $(CARGO) test --locked -p adapters --test interleavings
+	.ci/fuzz 600
 
 lint: ## formatting, clippy, docs, layers, what lies in deploy/
 	$(CARGO) fmt --all --check
