@@ -29,7 +29,9 @@ pub(crate) struct Server {
 pub(crate) struct Usage {
     /// Time on the cores, to the kernel's hundredth of a second.
     pub(crate) cpu: Duration,
-    /// What it gave the kernel to be written to the disk: proc(5), `write_bytes` of `/proc/pid/io`.
+    /// What it wrote to its files: proc(5), `wchar` of `/proc/pid/io`. (`write_bytes` there counts a file's
+    /// whole large folio, up to megabytes, for each page that is written: `folio_account_dirtied` in Linux,
+    /// mm/page-writeback.c.) Sockets are not in it, since they are not written to with write(2).
     pub(crate) written_bytes: u64,
     /// Resident memory now.
     pub(crate) rss_kib: u64,
@@ -83,7 +85,7 @@ impl Server {
         let ticks = (stat.utime + stat.stime) as f64;
         Ok(Usage {
             cpu: Duration::from_secs_f64(ticks / procfs::ticks_per_second() as f64),
-            written_bytes: process.io()?.write_bytes,
+            written_bytes: process.io()?.wchar,
             rss_kib: status.vmrss.ok_or("the kernel does not tell VmRSS")?,
             peak_rss_kib: status.vmhwm.ok_or("the kernel does not tell VmHWM")?,
         })

@@ -18,7 +18,7 @@ use domain::signature::Verified;
 use domain::source::SourceName;
 use domain::store::{Appended, MessageStore, StoreError};
 use indicatif::{ProgressBar, ProgressStyle};
-use tokio::runtime;
+use tokio::runtime::{self, Runtime};
 use tokio::sync::mpsc::{self, Receiver};
 use tokio::task::JoinHandle;
 
@@ -94,11 +94,7 @@ pub(crate) fn fill(database: &Path, contents: Contents) -> Result<u64, BenchErro
             }
         }
     });
-    // One thread, so that deliveries are appended in the order in which they are spawned.
-    let n_stored = runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()?
-        .block_on(append(database, contents, deliveries))?;
+    let n_stored = runtime()?.block_on(append(database, contents, deliveries))?;
     maker.join().map_err(|_| "what makes the messages has panicked")?;
     Ok(n_stored)
 }
@@ -108,12 +104,7 @@ async fn append(
     contents: Contents,
     mut deliveries: Receiver<Vec<NewMessage>>,
 ) -> Result<u64, BenchError> {
-    let store = Arc::new(SqliteStore::open(SqliteOptions {
-        path: database.to_owned(),
-        digest: sha256,
-        batch_messages_max: BATCH_MESSAGES_MAX,
-        on_commit: Box::new(|_| {}),
-    })?);
+    let store = Arc::new(open(database)?);
     let bar = progress("messages", contents.messages);
     let mut under_way: VecDeque<JoinHandle<Result<Vec<Appended>, StoreError>>> = VecDeque::new();
     let mut n_stored = 0;
@@ -137,6 +128,31 @@ async fn append(
     }
     bar.finish_and_clear();
 
+    settle(&store).await?;
+    Ok(n_stored as u64)
+}
+
+/// Completes the index of texts and closes the store, which a killed server has not done: what is measured next
+/// is not to be held up by that.
+pub(crate) fn settle_database(database: &Path) -> Result<(), BenchError> {
+    runtime()?.block_on(async { settle(&open(database)?).await })
+}
+
+/// One thread, so that deliveries are appended in the order in which they are spawned.
+fn runtime() -> io::Result<Runtime> {
+    runtime::Builder::new_current_thread().enable_all().build()
+}
+
+fn open(database: &Path) -> Result<SqliteStore, BenchError> {
+    Ok(SqliteStore::open(SqliteOptions {
+        path: database.to_owned(),
+        digest: sha256,
+        batch_messages_max: BATCH_MESSAGES_MAX,
+        on_commit: Box::new(|_| {}),
+    })?)
+}
+
+async fn settle(store: &SqliteStore) -> Result<(), BenchError> {
     let n_unindexed = store.unindexed_texts().await?;
     let bar = progress("texts to be indexed", n_unindexed);
     loop {
@@ -149,7 +165,7 @@ async fn append(
     }
     bar.finish_and_clear();
     store.close().await;
-    Ok(n_stored as u64)
+    Ok(())
 }
 
 fn progress(what: &'static str, n: u64) -> ProgressBar {

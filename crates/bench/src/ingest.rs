@@ -11,6 +11,7 @@ use serde::Serialize;
 
 use crate::BenchError;
 use crate::child::Server;
+use crate::fill;
 use crate::load::{self, FULL_CONNECTIONS, Load, Outcome};
 use crate::report;
 use crate::sender::{Ids, Sender, Shape};
@@ -187,7 +188,10 @@ impl Target<'_> {
     fn start(self, args: &Args) -> Result<Server, BenchError> {
         match self {
             Self::Empty(store) => Server::on_empty(store, &args.folder, Duration::ZERO),
-            Self::Filled(database) => Server::on(database),
+            Self::Filled(database) => {
+                fill::settle_database(database)?;
+                Server::on(database)
+            }
         }
     }
 }

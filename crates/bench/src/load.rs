@@ -38,7 +38,7 @@ impl Load {
     };
 }
 
-/// Connections that together are never without a request under way; half as many as make up a batch of commits.
+/// Connections that together are never without a request under way: half of what one commit takes.
 pub(crate) const FULL_CONNECTIONS: usize = 256;
 
 /// What came of a load.

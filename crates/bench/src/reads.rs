@@ -11,6 +11,7 @@ use serde_json::Value;
 use crate::BenchError;
 use crate::child::Server;
 use crate::client::Client;
+use crate::fill;
 use crate::load::{self, Load};
 use crate::messages::ORDER_SIGN;
 use crate::report;
@@ -49,6 +50,7 @@ struct Latency {
 }
 
 pub(crate) fn run(args: &Args) -> Result<(), BenchError> {
+    fill::settle_database(&args.database)?;
     let server = Server::on(&args.database)?;
     let client = Client::new(server.addr);
     let questions = questions(&client)?;
