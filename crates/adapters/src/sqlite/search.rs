@@ -38,7 +38,7 @@ const INDEX_EVERY: Duration = Duration::from_millis(250);
 const RETRY_AFTER: Duration = Duration::from_secs(5);
 
 /// What it yields to everything else that the machine has to do (see nice(1)).
-const NICENESS: i32 = 10;
+const NICENESS: i32 = 19;
 
 /// Trigrams of a query that are looked up: the rarest ones. More of them rule out little more.
 const QUERY_TRIGRAMS_MAX: usize = 4;
