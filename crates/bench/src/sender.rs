@@ -51,17 +51,21 @@ pub(crate) struct Sender {
     run: u128,
     /// What all `ts` begin with: today.
     date: String,
+    /// The second of this day when the load began: earlier ones sent at other times.
+    first_second: u64,
     filler: String,
     n_requests: AtomicU64,
 }
 
 impl Sender {
     pub(crate) fn new(shape: Shape) -> Result<Arc<Self>, BenchError> {
+        let now = SystemClock.now();
         let mut sender = Self {
             signer: XSignature::new(SECRET.as_bytes())?,
             shape,
             run: Uuid::now_v7().as_u128(),
-            date: SystemClock.now().to_string()[..10].to_owned(),
+            date: now.to_string()[..10].to_owned(),
+            first_second: u64::try_from(now.as_micros() / 1_000_000)? % SECS_PER_DAY,
             filler: String::new(),
             n_requests: AtomicU64::new(0),
         };
@@ -104,7 +108,7 @@ impl Sender {
             Ids::Ordered => format!("{own:032X}"),
             Ids::Random | Ids::Repeated => format!("{mixed:016X}{n:X}"),
         };
-        let second = n / MESSAGES_PER_TS % SECS_PER_DAY;
+        let second = (self.first_second + n / MESSAGES_PER_TS) % SECS_PER_DAY;
         format!(
             r#"{{"message_id":"wamid.{id}","from":"+91987654{:04}","to":"+14155550100","ts":"{}T{:02}:{:02}:{:02}Z","text":"Where is my order number {n}? It should have been here on Monday.","filler":"{}"}}"#,
             mixed % 5000,
