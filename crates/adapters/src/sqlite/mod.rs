@@ -26,6 +26,7 @@ mod tail;
 mod time_counts;
 mod writer;
 
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -166,6 +167,17 @@ impl SqliteStore {
 /// [`OpenError`]; a database made by a newer version is left as it is.
 pub fn migrate(path: &Path) -> Result<(), OpenError> {
     schema::open_and_migrate(path).map(drop)
+}
+
+/// Removes those of these files beside the database that are there.
+fn remove_beside(path: &Path, suffixes: &[&str]) -> io::Result<()> {
+    for suffix in suffixes {
+        match std::fs::remove_file(beside(path, suffix)) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+    }
+    Ok(())
 }
 
 /// The file that SQLite keeps beside the database under its name and this suffix.

@@ -6,7 +6,7 @@
 //! backup. Whoever kills a restore leaves a journal, by which SQLite undoes it when it opens the
 //! database next.
 
-use std::fs::{self, File};
+use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -18,7 +18,7 @@ use super::backup::{copy_pages, folder_of};
 use super::check::{self, CheckError, Report};
 use super::schema::{self, OpenError, SCHEMA_VERSION};
 use super::search;
-use super::{Digest, beside};
+use super::{Digest, beside, remove_beside};
 
 /// Why nothing was restored. A database that was there is as it was; one that was not may be there
 /// now, and empty.
@@ -96,13 +96,7 @@ pub fn restore(
     let file = |source| RestoreError::File { path: path.to_owned(), source };
     leave_wal_mode(&target).map_err(cannot_write(path))?;
     // What lay beside the old file. It is locked and in another mode, so that nobody uses them.
-    for suffix in ["-wal", "-shm"] {
-        match fs::remove_file(beside(path, suffix)) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(file(error)),
-            _ => {}
-        }
-    }
-    search::remove(path).map_err(file)?;
+    remove_beside(path, &["-wal", "-shm"]).and_then(|()| search::remove(path)).map_err(file)?;
     copy_pages(&snapshot, &mut target, progress).map_err(cannot_write(path))?;
     target.close().map_err(|(_, error)| cannot_write(path)(error))?;
     File::open(folder_of(path)).and_then(|folder| folder.sync_all()).map_err(file)?;

@@ -10,7 +10,6 @@
 //! [FTS5]: https://sqlite.org/fts5.html#the_trigram_tokenizer
 
 use std::collections::BTreeSet;
-use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
@@ -22,8 +21,8 @@ use domain::query::{TextQuery, fold_case};
 use rusqlite::types::ValueRef;
 use rusqlite::{Connection, OptionalExtension, Transaction, TransactionBehavior, params};
 
-use super::beside;
 use super::schema::{self, BUSY_WAIT_MAX, OpenError};
+use super::{beside, remove_beside};
 
 /// Characters of a trigram: a shorter text is not found by an index of these.
 const TRIGRAM_CHARS: usize = 3;
@@ -55,7 +54,7 @@ const SCHEMA: &str = "
         id           INTEGER PRIMARY KEY CHECK (id = 1),
         searched_seq INTEGER NOT NULL, -- the last message that is indexed, or had no text
         purged_seq   INTEGER NOT NULL, -- the last message that is gone from the index because it expired
-        body_sha256  BLOB              -- of that message, to tell whether this index is of this database
+        body_sha256  BLOB              -- of the last message that is indexed, to tell whether this index is of this database
     ) STRICT;
     INSERT INTO progress (id, searched_seq, purged_seq) VALUES (1, 0, 0);
     CREATE VIRTUAL TABLE texts USING fts5(
@@ -109,13 +108,7 @@ impl SearchIndex {
 
 /// Removes the index: what it was made from is there no longer, or it does not fit.
 pub(super) fn remove(path: &Path) -> io::Result<()> {
-    for suffix in ["", "-wal", "-shm"] {
-        match fs::remove_file(beside(&path_of(path), suffix)) {
-            Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
-            _ => {}
-        }
-    }
-    Ok(())
+    remove_beside(&path_of(path), &["", "-wal", "-shm"])
 }
 
 fn open(path: &Path) -> rusqlite::Result<Connection> {

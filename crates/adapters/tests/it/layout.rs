@@ -75,6 +75,12 @@ async fn compare(store: &SqliteStore, model: &MemoryStore) {
     assert_eq!(store.stats().await.unwrap(), model.stats().await.unwrap());
 }
 
+/// Whether the check finds nothing wrong with the database, and so many messages in it.
+fn assert_sound(path: &Path, n_messages: u64) {
+    let report = sqlite::check(path, sha256).unwrap();
+    assert!(report.is_ok() && report.messages == n_messages, "{report}");
+}
+
 fn indexed_seq(path: &Path) -> i64 {
     let db = Connection::open(path).unwrap();
     db.query_row("SELECT indexed_seq FROM totals", [], |row| row.get(0)).unwrap()
@@ -115,8 +121,7 @@ async fn indexed_or_not_the_answers_are_those_of_the_model() {
     append(&[&store, &model], 10_001..10_101).await;
     compare(&store, &model).await;
     store.close().await;
-    let report = sqlite::check(&path, sha256).unwrap();
-    assert!(report.is_ok(), "{report}");
+    assert_sound(&path, 10_100);
 }
 
 /// Goal: a message is a duplicate wherever the first one is: in the tail, in a run, in the ledger of this segment
@@ -143,8 +148,7 @@ async fn a_message_is_unique_in_every_part_of_the_store() {
     again(&store).await;
     assert_eq!(store.stats().await.unwrap().total_messages, 70_000);
     store.close().await;
-    let report = sqlite::check(&path, sha256).unwrap();
-    assert!(report.is_ok(), "{report}");
+    assert_sound(&path, 70_000);
 }
 
 /// Goal: a second writer, which nobody should start, loses and doubles nothing. Method: two stores of one database
@@ -166,8 +170,7 @@ async fn what_another_writer_stored_is_seen() {
     assert_eq!(one.stats().await.unwrap().total_messages, 8_100);
     one.close().await;
     other.close().await;
-    let report = sqlite::check(&path, sha256).unwrap();
-    assert!(report.is_ok() && report.messages == 8_100, "{report}");
+    assert_sound(&path, 8_100);
 }
 
 /// Goal: what has expired is gone from every answer, and its key is not: a late repeat is a duplicate. Method: the
@@ -191,8 +194,7 @@ async fn what_has_expired_is_gone_but_stays_a_duplicate() {
     assert!(matches!(answer[..], [Appended::Existing { digest: Some(_), .. }]), "{answer:?}");
     compare_but_for_seq(&store, &model).await;
     store.close().await;
-    let report = sqlite::check(&path, sha256).unwrap();
-    assert!(report.is_ok() && report.messages == 2_000, "{report}");
+    assert_sound(&path, 2_000);
 
     let store = open(&path);
     assert!(matches!(store.append(vec![message(1)]).await.unwrap()[..], [Appended::Existing { .. }]));
@@ -212,8 +214,7 @@ async fn a_handful_of_messages_expires_too() {
     wait_until("all that expired is removed", || has_expired(&path, 10));
     compare_but_for_seq(&store, &model).await;
     store.close().await;
-    let report = sqlite::check(&path, sha256).unwrap();
-    assert!(report.is_ok() && report.messages == 10, "{report}");
+    assert_sound(&path, 10);
 }
 
 /// Whether all up to this place has, and the senders are ranked again.
@@ -266,8 +267,7 @@ async fn a_key_expires_with_the_last_of_its_segment() {
     assert!(matches!(store.append(vec![message(1)]).await.unwrap()[..], [Appended::Stored(_)]));
     assert!(matches!(store.append(vec![message(65_536)]).await.unwrap()[..], [Appended::Existing { .. }]));
     store.close().await;
-    let report = sqlite::check(&path, sha256).unwrap();
-    assert!(report.is_ok(), "{report}");
+    assert_sound(&path, 1_002);
 }
 
 /// Goal: an index of texts that is not of this database is not believed. Method: it is put beside another one.
@@ -327,6 +327,5 @@ async fn a_database_of_version_1_is_brought_up_to_date() {
     compare(&store, &model).await;
     assert!(matches!(store.append(vec![message(1)]).await.unwrap()[..], [Appended::Existing { .. }]));
     store.close().await;
-    let report = sqlite::check(&path, sha256).unwrap();
-    assert!(report.is_ok() && report.messages == 5_000, "{report}");
+    assert_sound(&path, 5_000);
 }
