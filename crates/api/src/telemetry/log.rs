@@ -18,6 +18,13 @@ use slog::{Drain, KV, Level, LevelFilter, Logger, OwnedKV, Record, Serializer};
 /// Lines that may wait, in bytes: some ten thousand, a fifth of a second at the fastest.
 const WAITING_BYTES_MAX: usize = 2 << 20;
 
+/// How long lines gather before they are written: to wake the thread that writes for each of thousands a second
+/// would cost as much as all else that a request takes.
+const GATHER_TIME: Duration = Duration::from_millis(5);
+
+/// Lines that are written without waiting for more, in bytes.
+const GATHER_BYTES_MAX: usize = 256 << 10;
+
 /// How long a line waits for its place. After the first that did not get one, lines are lost at once until
 /// something is read again.
 const LINE_WAIT_MAX: Duration = Duration::from_secs(1);
@@ -143,10 +150,12 @@ impl Lines {
             self.lost.inc();
             return;
         }
-        let was_empty = waiting.bytes.is_empty();
+        let n_before = waiting.bytes.len();
         waiting.bytes.extend_from_slice(line);
+        let is_awaited =
+            n_before == 0 || n_before < GATHER_BYTES_MAX && waiting.bytes.len() >= GATHER_BYTES_MAX;
         drop(waiting);
-        if was_empty {
+        if is_awaited {
             self.changed.notify_all();
         }
     }
@@ -155,8 +164,11 @@ impl Lines {
         let mut bytes = Vec::new();
         loop {
             let is_idle = |waiting: &mut Waiting| waiting.bytes.is_empty() && waiting.stage == Stage::Running;
-            let mut waiting =
-                self.changed.wait_while(self.lock(), is_idle).unwrap_or_else(PoisonError::into_inner);
+            drop(self.changed.wait_while(self.lock(), is_idle));
+            let is_gathering = |waiting: &mut Waiting| {
+                waiting.bytes.len() < GATHER_BYTES_MAX && waiting.stage == Stage::Running
+            };
+            let mut waiting = self.wait_while(GATHER_TIME, is_gathering);
             waiting.is_stuck = false;
             if waiting.bytes.is_empty() {
                 waiting.stage = Stage::Ended;
