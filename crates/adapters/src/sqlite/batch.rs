@@ -3,12 +3,12 @@
 use std::collections::HashMap;
 
 use domain::message::{MessageText, NewMessage};
-use domain::query::TOP_SENDERS_MAX;
 use domain::signature::BodyDigest;
 use domain::store::{Appended, Seq};
 use rusqlite::{OptionalExtension, Transaction, params};
 
 use super::inbox::Memory;
+use super::row::finer;
 use super::tail::Entry;
 
 /// Inserts the messages of all deliveries that are new. One answer a message, in their order.
@@ -18,7 +18,7 @@ pub(super) fn insert_all(
     deliveries: &[&[NewMessage]],
 ) -> rusqlite::Result<Vec<Vec<Appended>>> {
     let mut source_ids: HashMap<&str, i64> = HashMap::new();
-    let mut stored_per_sender: HashMap<&str, i64> = HashMap::new();
+    let mut stored_per_sender: HashMap<&str, u64> = HashMap::new();
     let mut all = Vec::with_capacity(deliveries.len());
     for delivery in deliveries {
         let mut appended = Vec::with_capacity(delivery.len());
@@ -69,7 +69,7 @@ fn insert(
 ) -> rusqlite::Result<Appended> {
     let content = &message.content;
     let message_id = content.message_id.as_str();
-    let key = memory.key(source_id, message_id);
+    let key = memory.tail.key(source_id, message_id);
     if let Some(seq) = memory.find(tx, &key)? {
         return existing(tx, seq);
     }
@@ -94,14 +94,13 @@ fn insert(
         message.verified.body_digest.0,
         &message.body[..],
     ])?;
-    memory.last_seq = seq;
-    memory.tail.push(Entry {
+    memory.store(Entry {
         seq,
         key,
         received_at_us: message.received_at.as_micros(),
         sender: content.sender.as_str().into(),
         ts_us,
-        ts_finer: ts_finer.into(),
+        ts_finer: finer(ts_finer).map(Box::from),
         message_id: message_id.into(),
     });
     Ok(Appended::Stored(Seq(seq)))
@@ -118,50 +117,24 @@ fn existing(tx: &Transaction<'_>, seq: i64) -> rusqlite::Result<Appended> {
 /// Adds what was stored to the counts.
 fn count(
     tx: &Transaction<'_>,
-    memory: &Memory,
-    stored_per_sender: &HashMap<&str, i64>,
+    memory: &mut Memory,
+    stored_per_sender: &HashMap<&str, u64>,
 ) -> rusqlite::Result<()> {
-    let mut upsert = tx.prepare_cached(
-        "INSERT INTO senders (sender, message_count) VALUES (?1, ?2) \
-         ON CONFLICT (sender) DO UPDATE SET message_count = message_count + excluded.message_count \
-         RETURNING message_count",
-    )?;
     let mut n_messages = 0;
     let mut n_senders = 0;
-    let mut raised = Vec::with_capacity(stored_per_sender.len());
+    let mut raised = HashMap::with_capacity(stored_per_sender.len());
     for (sender, stored) in stored_per_sender {
-        let total: i64 = upsert.query_row(params![sender, stored], |row| row.get(0))?;
+        let total = memory.senders.add(tx, sender, *stored)?;
         n_messages += stored;
-        n_senders += i64::from(total == *stored);
-        raised.push((*sender, total));
+        n_senders += u64::from(total == *stored);
+        raised.insert(*sender, total);
     }
-    if memory.is_ranked {
-        rank(tx, &raised)?;
+    if let Some(ranking) = &mut memory.ranking {
+        ranking.raise(tx, &raised)?;
     }
     tx.prepare_cached(
         "UPDATE totals SET message_count = message_count + ?1, sender_count = sender_count + ?2, last_seq = ?3",
     )?
-    .execute([n_messages, n_senders, memory.last_seq])?;
-    Ok(())
-}
-
-/// Takes those senders into the ranking whose raised count puts them there. As counts only rise, whoever was
-/// below the last one and was not raised stays below.
-fn rank(tx: &Transaction<'_>, raised: &[(&str, i64)]) -> rusqlite::Result<()> {
-    let last: i64 = tx
-        .prepare_cached("SELECT CASE WHEN count(*) < ?1 THEN 0 ELSE min(message_count) END FROM top_senders")?
-        .query_row([TOP_SENDERS_MAX], |row| row.get(0))?;
-    let mut upsert = tx.prepare_cached(
-        "INSERT INTO top_senders (sender, message_count) VALUES (?1, ?2) \
-         ON CONFLICT (sender) DO UPDATE SET message_count = excluded.message_count",
-    )?;
-    for (sender, total) in raised.iter().filter(|(_, total)| *total >= last) {
-        upsert.execute(params![sender, total])?;
-    }
-    tx.prepare_cached(
-        "DELETE FROM top_senders WHERE sender NOT IN \
-            (SELECT sender FROM top_senders ORDER BY message_count DESC, sender LIMIT ?1)",
-    )?
-    .execute([TOP_SENDERS_MAX])?;
+    .execute(params![n_messages, n_senders, memory.last_seq])?;
     Ok(())
 }

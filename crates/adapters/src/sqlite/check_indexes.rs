@@ -5,15 +5,15 @@ use rusqlite::{Connection, Row, Transaction, params};
 
 use super::Digest;
 use super::check::{PROBLEMS_OF_A_KIND_MAX, Problem, Report};
-use super::inbox;
 use super::key_filter::{Key, KeyFilter};
+use super::tail;
 
 /// SQL: `message_key(source_id, message_id)`, as the ledger has it.
 pub(super) fn register_message_key(db: &Connection, digest: Digest) -> rusqlite::Result<()> {
     let flags =
         FunctionFlags::SQLITE_UTF8 | FunctionFlags::SQLITE_DETERMINISTIC | FunctionFlags::SQLITE_INNOCUOUS;
     db.create_scalar_function("message_key", 2, flags, move |ctx| {
-        Ok(inbox::key(digest, ctx.get(0)?, ctx.get_raw(1).as_str()?))
+        Ok(tail::key(digest, ctx.get(0)?, ctx.get_raw(1).as_str()?))
     })
 }
 

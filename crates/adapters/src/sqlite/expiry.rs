@@ -5,11 +5,11 @@
 
 use std::collections::BTreeMap;
 
-use domain::query::TOP_SENDERS_MAX;
 use domain::time::Timestamp;
 use rusqlite::{OptionalExtension, Transaction, params};
 
 use super::key_filter::{KeyFilter, segment_of};
+use super::sender_counts::TailSenders;
 use super::time_counts::TimeCounts;
 
 /// What is kept no longer.
@@ -25,10 +25,12 @@ pub struct Expiry {
 pub(super) fn expire(
     tx: &Transaction<'_>,
     filter: &mut KeyFilter,
+    senders: &mut TailSenders,
     expiry: Expiry,
     n_max: usize,
 ) -> rusqlite::Result<bool> {
-    Ok(expire_messages(tx, expiry.messages_before, n_max)? || expire_keys(tx, filter, expiry, n_max)?)
+    Ok(expire_messages(tx, senders, expiry.messages_before, n_max)?
+        || expire_keys(tx, filter, expiry, n_max)?)
 }
 
 struct Expired {
@@ -39,7 +41,12 @@ struct Expired {
     message_id: String,
 }
 
-fn expire_messages(tx: &Transaction<'_>, before: Timestamp, n_max: usize) -> rusqlite::Result<bool> {
+fn expire_messages(
+    tx: &Transaction<'_>,
+    senders: &mut TailSenders,
+    before: Timestamp,
+    n_max: usize,
+) -> rusqlite::Result<bool> {
     let expired = oldest(tx, before, n_max)?;
     let Some(last) = expired.last() else {
         return Ok(false);
@@ -60,7 +67,7 @@ fn expire_messages(tx: &Transaction<'_>, before: Timestamp, n_max: usize) -> rus
     }
     TimeCounts::of(expired.iter().map(|e| e.ts_us)).subtract(tx)?;
     let n_messages = expired.len();
-    let n_senders = subtract_senders(tx, &expired)?;
+    let n_senders = subtract_senders(tx, senders, &expired)?;
     // Counts of senders fall now, so that any sender may be among the busiest: that is found out at the end.
     tx.prepare_cached("DELETE FROM top_senders")?.execute([])?;
     tx.prepare_cached(
@@ -95,32 +102,20 @@ fn oldest(tx: &Transaction<'_>, before: Timestamp, n_max: usize) -> rusqlite::Re
 }
 
 /// Returns how many of the senders have no messages any more.
-fn subtract_senders(tx: &Transaction<'_>, expired: &[Expired]) -> rusqlite::Result<usize> {
-    let mut per_sender: BTreeMap<&str, usize> = BTreeMap::new();
+fn subtract_senders(
+    tx: &Transaction<'_>,
+    senders: &mut TailSenders,
+    expired: &[Expired],
+) -> rusqlite::Result<usize> {
+    let mut per_sender: BTreeMap<&str, u64> = BTreeMap::new();
     for Expired { sender, .. } in expired {
         *per_sender.entry(sender).or_default() += 1;
     }
     let mut n_gone = 0;
     for (sender, n) in per_sender {
-        n_gone += tx
-            .prepare_cached("DELETE FROM senders WHERE sender = ?1 AND message_count <= ?2")?
-            .execute(params![sender, n])?;
-        tx.prepare_cached("UPDATE senders SET message_count = message_count - ?2 WHERE sender = ?1")?
-            .execute(params![sender, n])?;
+        n_gone += usize::from(senders.subtract(tx, sender, n)?);
     }
     Ok(n_gone)
-}
-
-/// Makes the ranking of the busiest senders anew. It looks at every sender.
-pub(super) fn rank(tx: &Transaction<'_>) -> rusqlite::Result<()> {
-    tx.execute("DELETE FROM top_senders", [])?;
-    tx.execute(
-        "INSERT INTO top_senders SELECT sender, message_count FROM senders \
-         ORDER BY message_count DESC, sender LIMIT ?1",
-        [TOP_SENDERS_MAX],
-    )?;
-    tx.execute("UPDATE totals SET is_ranked = 1", [])?;
-    Ok(())
 }
 
 fn expire_keys(

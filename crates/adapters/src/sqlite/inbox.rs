@@ -1,66 +1,87 @@
 //! The database as its one writer has it: the connection, and what the writer remembers beside it.
 
+use std::collections::HashMap;
+
 use domain::message::NewMessage;
 use domain::store::{Appended, StoreError, StoreErrorKind};
 use rusqlite::{Connection, Transaction, TransactionBehavior, params};
 
-use super::Digest;
 use super::batch;
 use super::error::store_error;
 use super::expiry::{self, Expiry};
-use super::key_filter::{Key, KeyFilter, segment_of};
-use super::run::{ENTRIES_PER_MESSAGE, RUN_MESSAGES, Run};
-use super::tail::{Entry, Tail};
+use super::key_filter::{self, Key, KeyFilter, segment_of};
+use super::ranking::Ranking;
+use super::run::{ENTRIES_PER_MESSAGE, Run, end_of_run};
+use super::sender_counts::{self, TailSenders};
+use super::tail::{Entry, Tail, bounds};
 
-/// Entries that a commit writes into the indexes for each message that it stores: a third more than the
+/// Entries that a commit writes into the indexes for each message that it stores: some more than the
 /// message will need, so that a run is done before the next one has gathered.
 const ENTRIES_PER_STORED: usize = ENTRIES_PER_MESSAGE + 1;
 
-/// Messages in the tail from which on a run is begun when there is nothing else to do.
-const IDLE_RUN_MESSAGES: usize = 512;
+/// Entries that are written at once: so many that most pages of an index are written once, and not for each
+/// small commit again. They take a millisecond or two.
+const SLICE_ENTRIES_MIN: usize = 512;
 
 /// Entries that are written at a time when there is nothing else to do: some milliseconds, which is what
 /// a message waits that comes just then.
 const IDLE_ENTRIES: usize = 1024;
 
+/// Memory of the tail from which on it is indexed at once. Only messages with senders of hundreds of digits
+/// come near it.
+const TAIL_BYTES_MAX: usize = 64 << 20;
+
 pub(super) const APPEND: &str = "append messages";
 
 /// Expired messages that a commit removes: as long as they take, its messages wait.
-const EXPIRED_PER_COMMIT: usize = 64;
+const EXPIRED_PER_COMMIT: usize = 16;
 
 /// The same when there is nothing else to do.
-const IDLE_EXPIRED: usize = 512;
+const IDLE_EXPIRED: usize = 128;
 
 pub(super) struct Inbox {
     db: Connection,
-    digest: Digest,
+    tail: Tail,
     /// `None` after a failed transaction, until it is read anew.
     memory: Option<Memory>,
 }
 
 /// What the writer knows of the database without looking.
 pub(super) struct Memory {
-    digest: Digest,
     /// Of what was read: it changes when another connection writes.
     data_version: i64,
     pub(super) tail: Tail,
+    /// What this transaction stores: the end of the tail once it is committed.
+    stored: Vec<Entry>,
+    /// The places of all these by their keys.
+    seqs: HashMap<Key, i64>,
+    /// What all these take up.
+    bytes: usize,
+    /// The senders of all these.
+    pub(super) senders: TailSenders,
     filter: KeyFilter,
     run: Option<Run>,
+    /// Entries of the run that are due, but too few to be written.
+    n_due: usize,
     /// The last place in the order of arrival that is taken.
     pub(super) last_seq: i64,
     indexed_seq: i64,
-    /// Whether the table of the busiest senders is kept up.
-    pub(super) is_ranked: bool,
+    /// `None` while messages expire.
+    pub(super) ranking: Option<Ranking>,
     /// What is being removed, until nothing of it is left, and what was the last place when that began.
     expiry: Option<(Expiry, i64)>,
 }
 
 impl Inbox {
-    /// Reads what the writer has to know, and indexes what an older version left.
-    pub(super) fn open(mut db: Connection, digest: Digest) -> rusqlite::Result<Self> {
-        index_backlog(&mut db, digest)?;
-        let memory = Memory::read(&db, digest)?;
-        Ok(Self { db, digest, memory: Some(memory) })
+    /// Reads what the writer has to know, and indexes what an older version left. What is stored and in no index
+    /// is in `tail` from now on.
+    pub(super) fn open(mut db: Connection, tail: Tail) -> rusqlite::Result<Self> {
+        index_backlog(&mut db, &tail)?;
+        let memory = Memory::read(&db, &tail)?;
+        renew_filters(&mut db, &memory.filter)?;
+        // The pages of what was read are not those that will be written.
+        db.release_memory()?;
+        Ok(Self { db, tail, memory: Some(memory) })
     }
 
     pub(super) fn db(&self) -> &Connection {
@@ -73,10 +94,9 @@ impl Inbox {
     /// Nothing was stored, unless the kind is `Unknown`.
     pub(super) fn commit(&mut self, deliveries: &[&[NewMessage]]) -> Result<Vec<Vec<Appended>>, StoreError> {
         self.transact(APPEND, |tx, memory| {
-            let appended = batch::insert_all(tx, memory, deliveries)?;
-            let n_stored = appended.iter().flatten().filter(|a| matches!(a, Appended::Stored(_))).count();
-            memory.index(tx, n_stored * ENTRIES_PER_STORED, RUN_MESSAGES)?;
             memory.remove_expired(tx, EXPIRED_PER_COMMIT)?;
+            let appended = batch::insert_all(tx, memory, deliveries)?;
+            memory.index(tx, memory.stored.len() * ENTRIES_PER_STORED)?;
             Ok(appended)
         })
     }
@@ -89,9 +109,9 @@ impl Inbox {
 
     /// Does a little of it.
     pub(super) fn do_chores(&mut self) -> Result<(), StoreError> {
-        self.transact("index messages", |tx, memory| {
-            memory.index(tx, IDLE_ENTRIES, IDLE_RUN_MESSAGES)?;
-            memory.remove_expired(tx, IDLE_EXPIRED)
+        self.transact("remove expired messages", |tx, memory| {
+            memory.remove_expired(tx, IDLE_EXPIRED)?;
+            memory.index(tx, IDLE_ENTRIES)
         })
     }
 
@@ -114,7 +134,7 @@ impl Inbox {
         let data_version = data_version(&tx).map_err(not_committed)?;
         let mut memory = match memory.filter(|memory| memory.data_version == data_version) {
             Some(memory) => memory,
-            None => Memory::read(&tx, self.digest).map_err(not_committed)?,
+            None => Memory::read(&tx, &self.tail).map_err(not_committed)?,
         };
         let done = work(&tx, &mut memory).map_err(not_committed)?;
         if let Err(error) = tx.commit() {
@@ -134,33 +154,49 @@ impl Inbox {
 }
 
 impl Memory {
-    fn read(db: &Connection, digest: Digest) -> rusqlite::Result<Self> {
-        let data_version = data_version(db)?;
-        let (last_seq, indexed_seq, is_ranked) =
-            db.query_row("SELECT last_seq, indexed_seq, is_ranked FROM totals", [], |row| {
-                Ok((row.get(0)?, row.get(1)?, row.get(2)?))
-            })?;
-        let filter = read_filter(db, last_seq)?;
-        let mut tail = Tail::default();
-        read_tail(db, digest, indexed_seq, usize::MAX)?.into_iter().for_each(|entry| tail.push(entry));
-        let (run, expiry) = (None, None);
-        Ok(Self { digest, data_version, tail, filter, run, last_seq, indexed_seq, is_ranked, expiry })
+    fn read(db: &Connection, tail: &Tail) -> rusqlite::Result<Self> {
+        let unindexed = tail.reload(db)?;
+        let (last_seq, indexed_seq) = (unindexed.to_seq, unindexed.after_seq);
+        let is_ranked: bool = db.query_row("SELECT is_ranked FROM totals", [], |row| row.get(0))?;
+        let mut memory = Self {
+            data_version: data_version(db)?,
+            tail: tail.clone(),
+            stored: Vec::new(),
+            seqs: HashMap::new(),
+            bytes: 0,
+            senders: TailSenders::default(),
+            filter: read_filter(db, last_seq)?,
+            run: None,
+            n_due: 0,
+            last_seq,
+            indexed_seq,
+            ranking: is_ranked.then(|| Ranking::read(db)).transpose()?,
+            expiry: None,
+        };
+        for entry in unindexed.iter() {
+            memory.seqs.insert(entry.key, entry.seq);
+            memory.bytes += entry.bytes();
+            memory.senders.add(db, &entry.sender, 1)?;
+        }
+        Ok(memory)
     }
 
     fn has_chores(&self) -> bool {
-        let Self { run, tail, is_ranked, expiry, .. } = self;
-        run.is_some() || tail.n_waiting() >= IDLE_RUN_MESSAGES || expiry.is_some() || !is_ranked
+        self.expiry.is_some() || self.ranking.is_none()
     }
 
-    /// A message's key in the ledger.
-    pub(super) fn key(&self, source_id: i64, message_id: &str) -> Key {
-        key(self.digest, source_id, message_id)
+    /// A message is stored, if this transaction is committed.
+    pub(super) fn store(&mut self, entry: Entry) {
+        self.last_seq = entry.seq;
+        self.seqs.insert(entry.key, entry.seq);
+        self.bytes += entry.bytes();
+        self.stored.push(entry);
     }
 
     /// The place of the message with this key, if there was one.
     pub(super) fn find(&self, tx: &Transaction<'_>, key: &Key) -> rusqlite::Result<Option<i64>> {
-        if let Some(seq) = self.tail.seq(key) {
-            return Ok(Some(seq));
+        if let Some(seq) = self.seqs.get(key) {
+            return Ok(Some(*seq));
         }
         for segment in self.filter.candidates(key) {
             let mut look =
@@ -173,25 +209,36 @@ impl Memory {
         Ok(None)
     }
 
-    /// Writes so many entries of the run under way, or of a new one if enough messages wait.
-    fn index(&mut self, tx: &Transaction<'_>, n_entries: usize, run_messages: usize) -> rusqlite::Result<()> {
+    /// Writes so many entries of the run under way, or of a new one if there are messages enough.
+    fn index(&mut self, tx: &Transaction<'_>, n_entries: usize) -> rusqlite::Result<()> {
+        let is_heavy = self.bytes > TAIL_BYTES_MAX;
         // What is to expire has to be indexed first, however little it is.
-        let is_awaited = self.expiry.is_some_and(|(_, last_seq)| self.indexed_seq < last_seq);
-        let run_messages = if is_awaited { 1 } else { run_messages };
-        if self.run.is_none() && self.tail.n_waiting() >= run_messages {
-            self.run = Some(Run::new(self.tail.take(RUN_MESSAGES), self.indexed_seq));
+        let is_awaited = is_heavy || self.expiry.is_some_and(|(_, last_seq)| self.indexed_seq < last_seq);
+        // What this transaction stores is not in the tail yet.
+        let committed_seq = self.last_seq - self.stored.len() as i64;
+        let end_seq = end_of_run(self.indexed_seq);
+        let is_due = end_seq <= committed_seq || is_awaited && self.indexed_seq < committed_seq;
+        if self.run.is_none() && is_due {
+            self.run = Some(Run::new(self.tail.between(self.indexed_seq, end_seq.min(committed_seq))));
         }
-        match &mut self.run {
-            Some(run) => run.write(tx, &mut self.filter, n_entries),
-            None => Ok(()),
+        let Some(run) = &mut self.run else {
+            return Ok(());
+        };
+        self.n_due += n_entries;
+        if is_heavy {
+            run.write(tx, &mut self.filter, usize::MAX)
+        } else if self.n_due >= SLICE_ENTRIES_MIN {
+            run.write(tx, &mut self.filter, std::mem::take(&mut self.n_due))
+        } else {
+            Ok(())
         }
     }
 
     /// Removes so many of the messages and keys that have expired; after the last one, ranks the senders anew.
     fn remove_expired(&mut self, tx: &Transaction<'_>, n_max: usize) -> rusqlite::Result<()> {
         if let Some((expiry, last_seq)) = self.expiry {
-            if expiry::expire(tx, &mut self.filter, expiry, n_max)? {
-                self.is_ranked = false;
+            if expiry::expire(tx, &mut self.filter, &mut self.senders, expiry, n_max)? {
+                self.ranking = None;
                 return Ok(());
             }
             if self.indexed_seq < last_seq {
@@ -199,19 +246,29 @@ impl Memory {
             }
             self.expiry = None;
         }
-        if !self.is_ranked {
-            expiry::rank(tx)?;
-            self.is_ranked = true;
+        if self.ranking.is_none() {
+            let unindexed = self.tail.between(self.indexed_seq, self.last_seq);
+            let mut ranking = Ranking::default();
+            ranking.set(tx, sender_counts::busiest(tx, &unindexed)?)?;
+            tx.execute("UPDATE totals SET is_ranked = 1", [])?;
+            self.ranking = Some(ranking);
         }
         Ok(())
     }
 
     /// What was written is there to stay.
     fn committed(&mut self) {
-        if let Some(run) = self.run.take_if(|run| run.is_published()) {
-            self.indexed_seq = run.to_seq();
-            self.tail.forget(run.keys());
+        self.tail.push(std::mem::take(&mut self.stored));
+        let Some(run) = self.run.take_if(|run| run.is_published()) else {
+            return;
+        };
+        for entry in run.messages().iter() {
+            self.seqs.remove(&entry.key);
+            self.bytes -= entry.bytes();
+            self.senders.forget(&entry.sender);
         }
+        self.indexed_seq = run.messages().to_seq;
+        self.tail.forget(self.indexed_seq);
     }
 }
 
@@ -221,29 +278,20 @@ fn data_version(db: &Connection) -> rusqlite::Result<i64> {
     db.prepare_cached("PRAGMA data_version")?.query_row([], |row| row.get(0))
 }
 
-/// A message's key in the ledger.
-pub(super) fn key(digest: Digest, source_id: i64, message_id: &str) -> Key {
-    let digest = digest(&[&source_id.to_be_bytes(), message_id.as_bytes()].concat());
-    std::array::from_fn(|i| digest.0[i])
-}
-
 /// Indexes what an older version, which had other indexes, left to be indexed.
-fn index_backlog(db: &mut Connection, digest: Digest) -> rusqlite::Result<()> {
+fn index_backlog(db: &mut Connection, tail: &Tail) -> rusqlite::Result<()> {
     let mut filter = None;
     loop {
-        let (last_seq, indexed_seq) =
-            db.query_row("SELECT last_seq, indexed_seq FROM totals", [], |row| {
-                Ok((row.get(0)?, row.get(1)?))
-            })?;
-        let entries = read_tail(db, digest, indexed_seq, RUN_MESSAGES)?;
-        if entries.len() < RUN_MESSAGES {
+        let (indexed_seq, last_seq) = bounds(db)?;
+        let end_seq = end_of_run(indexed_seq);
+        if last_seq <= end_seq {
             return Ok(());
         }
         let mut known = match filter.take() {
             Some(filter) => filter,
             None => read_filter(db, last_seq)?,
         };
-        let mut run = Run::new(entries, indexed_seq);
+        let mut run = Run::new(tail.stored(db, indexed_seq, end_seq)?);
         let tx = db.transaction_with_behavior(TransactionBehavior::Immediate)?;
         run.write(&tx, &mut known, usize::MAX)?;
         tx.commit()?;
@@ -251,31 +299,20 @@ fn index_backlog(db: &mut Connection, digest: Digest) -> rusqlite::Result<()> {
     }
 }
 
-/// The next messages after `indexed_seq`.
-fn read_tail(
-    db: &Connection,
-    digest: Digest,
-    indexed_seq: i64,
-    n_max: usize,
-) -> rusqlite::Result<Vec<Entry>> {
-    let entry = |row: &rusqlite::Row<'_>| {
-        let message_id: Box<str> = row.get(2)?;
-        Ok(Entry {
-            seq: row.get(0)?,
-            key: key(digest, row.get(1)?, &message_id),
-            received_at_us: row.get(6)?,
-            message_id,
-            sender: row.get(3)?,
-            ts_us: row.get(4)?,
-            ts_finer: row.get(5)?,
-        })
-    };
-    db.prepare_cached(
-        "SELECT seq, source_id, message_id, sender, ts_us, ts_finer, received_at_us FROM messages \
-         WHERE seq > ?1 AND seq <= (SELECT last_seq FROM totals) ORDER BY seq LIMIT ?2",
-    )?
-    .query_map(params![indexed_seq, i64::try_from(n_max).unwrap_or(i64::MAX)], entry)?
-    .collect()
+/// Stores the filters that an older version had in another form.
+fn renew_filters(db: &mut Connection, filter: &KeyFilter) -> rusqlite::Result<()> {
+    let tx = db.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    let others: Vec<i64> = tx
+        .prepare("SELECT segment FROM segments WHERE length(key_filter) <> ?1")?
+        .query_map([key_filter::COLUMN_BYTES], |row| row.get(0))?
+        .collect::<rusqlite::Result<_>>()?;
+    for segment in others {
+        tx.execute(
+            "UPDATE segments SET key_filter = ?2 WHERE segment = ?1",
+            params![segment, filter.column(segment)],
+        )?;
+    }
+    tx.commit()
 }
 
 /// The filters as they were stored, and those that were not, from the keys.

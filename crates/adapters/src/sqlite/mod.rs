@@ -15,12 +15,14 @@ mod inbox;
 mod key_filter;
 mod listing;
 mod page_cache;
+mod ranking;
 mod reader;
 mod restore;
 mod row;
 mod run;
 mod schema;
 mod search;
+mod sender_counts;
 mod statistics;
 mod tail;
 mod time_counts;
@@ -49,6 +51,7 @@ use group_commit::Queue;
 use inbox::Inbox;
 use reader::Reader;
 use search::SearchIndex;
+use tail::Tail;
 use writer::Expired;
 
 /// A store in one SQLite database.
@@ -109,10 +112,11 @@ impl SqliteStore {
     pub fn open(options: SqliteOptions) -> Result<Self, OpenError> {
         let path = options.path.clone();
         let db = schema::open_and_migrate(&path)?;
-        let inbox = Inbox::open(db, options.digest)
+        let tail = Tail::new(options.digest);
+        let inbox = Inbox::open(db, tail.clone())
             .map_err(|source| OpenError::Sqlite { path: path.clone(), source })?;
         let search = Arc::new(SearchIndex::start(&path)?);
-        let reader = Reader::open(&path)?;
+        let reader = Reader::open(&path, tail)?;
         let (queue, expired) = writer::start(inbox, options);
         Ok(Self { path, queue, expired, reader, search })
     }
@@ -139,10 +143,9 @@ impl SqliteStore {
     /// and closes it. What is appended later fails.
     pub async fn close(&self) {
         let search = Arc::clone(&self.search);
-        let ended = tokio::task::spawn_blocking(move || search.close());
+        // First what reads beside the writer: else that could not move all of the log. It does not panic.
+        let _ = tokio::task::spawn_blocking(move || search.close()).await;
         self.queue.close().await;
-        // It does not panic.
-        let _ = ended.await;
     }
 
     /// What the store takes up now; what can't be looked at counts as nothing.

@@ -18,6 +18,7 @@ use super::listing::list;
 use super::schema::{self, OpenError, SCHEMA_VERSION};
 use super::search;
 use super::statistics::stats;
+use super::tail::Tail;
 
 /// Questions answered at once. They compete with the writer for the same cores and disk.
 const READS_MAX: u32 = 4;
@@ -33,13 +34,14 @@ const READ_TIME_MAX: Duration = Duration::from_secs(10);
 const STEPS_PER_LOOK: i32 = 1_000;
 
 pub(super) struct Reader {
+    tail: Tail,
     pool: Pool<SqliteConnectionManager>,
     turns: Arc<Semaphore>,
     ready_turn: Arc<Semaphore>,
 }
 
 impl Reader {
-    pub(super) fn open(path: &Path) -> Result<Self, OpenError> {
+    pub(super) fn open(path: &Path, tail: Tail) -> Result<Self, OpenError> {
         let search = search::path_of(path).to_string_lossy().into_owned();
         let manager = SqliteConnectionManager::file(path)
             .with_flags(OpenFlags::SQLITE_OPEN_READ_ONLY)
@@ -58,6 +60,7 @@ impl Reader {
             .build(manager)
             .map_err(|source| OpenError::Pool { path: path.to_owned(), source })?;
         Ok(Self {
+            tail,
             pool,
             turns: Arc::new(Semaphore::new(READS_MAX as usize)),
             ready_turn: Arc::new(Semaphore::new(1)),
@@ -65,11 +68,13 @@ impl Reader {
     }
 
     pub(super) async fn list(&self, filter: Filter, page: Page) -> Result<Listing, StoreError> {
-        self.in_turn(&self.turns, "list messages", move |tx| list(tx, &filter, &page)).await
+        let tail = self.tail.clone();
+        self.in_turn(&self.turns, "list messages", move |tx| list(tx, &tail, &filter, &page)).await
     }
 
     pub(super) async fn stats(&self) -> Result<Stats, StoreError> {
-        self.in_turn(&self.turns, "read statistics", stats).await
+        let tail = self.tail.clone();
+        self.in_turn(&self.turns, "read statistics", move |tx| stats(tx, &tail)).await
     }
 
     pub(super) async fn unindexed_texts(&self) -> Result<u64, StoreError> {

@@ -156,12 +156,17 @@ fn keep_up(mut index: Connection, messages: &Connection, ended: &Receiver<()>) {
             Ok(false) => INDEX_EVERY,
             Err(_) => RETRY_AFTER,
         };
+        if !wait.is_zero() {
+            // Page caches that are not needed any more. What can't be given back stays.
+            let _ = index.release_memory().and_then(|()| messages.release_memory());
+        }
     }
 }
 
 /// Indexes the next messages; returns how many there were.
 fn index_batch(index: &mut Connection, messages: &Connection) -> rusqlite::Result<usize> {
-    let tx = index.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    // Nobody else writes: it need not be locked until there is something to write, which mostly there is not.
+    let tx = index.transaction()?;
     let mut searched_seq: i64 = tx.query_row("SELECT searched_seq FROM progress", [], |row| row.get(0))?;
     let mut digest: Vec<u8> = Vec::new();
     let mut n_messages = 0;
@@ -192,7 +197,7 @@ fn index_batch(index: &mut Connection, messages: &Connection) -> rusqlite::Resul
 /// Takes out the next messages that have expired; returns how many places of the order of arrival it went on.
 fn purge_batch(index: &mut Connection, messages: &Connection) -> rusqlite::Result<usize> {
     let expired: i64 = messages.query_row("SELECT purged_seq FROM totals", [], |row| row.get(0))?;
-    let tx = index.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    let tx = index.transaction()?;
     let (purged_seq, searched_seq): (i64, i64) =
         tx.query_row("SELECT purged_seq, searched_seq FROM progress", [], |row| {
             Ok((row.get(0)?, row.get(1)?))

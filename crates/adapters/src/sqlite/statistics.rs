@@ -1,45 +1,48 @@
 //! What is stored, in numbers that are kept as messages come in.
 
 use domain::message::{PhoneNumber, SentAt};
-use domain::query::{Stats, TOP_SENDERS_MAX};
+use domain::query::Stats;
 use rusqlite::{OptionalExtension, Transaction};
 
-use super::row::parsed;
+use super::ranking::Ranking;
+use super::row::{RowPlace, parse, parsed};
+use super::sender_counts::busiest;
+use super::tail::{Entry, Tail};
 
-pub(super) fn stats(tx: &Transaction<'_>) -> rusqlite::Result<Stats> {
-    let (total_messages, senders_count) = tx
-        .prepare_cached("SELECT message_count, sender_count FROM totals")?
-        .query_row([], |row| Ok((row.get(0)?, row.get(1)?)))?;
+pub(super) fn stats(tx: &Transaction<'_>, tail: &Tail) -> rusqlite::Result<Stats> {
+    let unindexed = tail.unindexed(tx)?;
+    let (total_messages, senders_count, is_ranked) = tx
+        .prepare_cached("SELECT message_count, sender_count, is_ranked FROM totals")?
+        .query_row([], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?;
     // While counts fall, which is when messages expire, there is no ranking to be read.
-    let is_ranked: bool =
-        tx.prepare_cached("SELECT is_ranked FROM totals")?.query_row([], |row| row.get(0))?;
-    let ranking = if is_ranked { "top_senders" } else { "senders" };
-    let top_senders = tx
-        .prepare_cached(&format!(
-            "SELECT sender, message_count FROM {ranking} ORDER BY message_count DESC, sender LIMIT ?1"
-        ))?
-        .query_map([TOP_SENDERS_MAX], |row| Ok((parsed(row, 0, PhoneNumber::parse)?, row.get(1)?)))?
-        .collect::<rusqlite::Result<_>>()?;
+    let busiest = if is_ranked { Ranking::read(tx)?.into_senders() } else { busiest(tx, &unindexed)? };
+    let top_senders = busiest.into_iter().map(|(sender, n)| Ok((parse(0, sender, PhoneNumber::parse)?, n)));
+    let top_senders = top_senders.collect::<rusqlite::Result<_>>()?;
+
+    let first = first_indexed(tx, unindexed.after_seq, "ts_us, ts_finer, message_id, seq")?;
+    let last =
+        first_indexed(tx, unindexed.after_seq, "ts_us DESC, ts_finer DESC, message_id DESC, seq DESC")?;
+    let first = unindexed.iter().map(Entry::place).chain(first.as_ref().map(RowPlace::place)).min();
+    let last = unindexed.iter().map(Entry::place).chain(last.as_ref().map(RowPlace::place)).max();
+    let ts = |seq| {
+        let mut ts = tx.prepare_cached("SELECT ts FROM messages WHERE seq = ?1")?;
+        ts.query_row([seq], |row| parsed(row, 0, SentAt::parse))
+    };
     Ok(Stats {
         total_messages,
         senders_count,
         top_senders,
-        first_message_ts: extreme(tx, "ts_us, ts_finer, message_id, seq")?,
-        last_message_ts: extreme(tx, "ts_us DESC, ts_finer DESC, message_id DESC, seq DESC")?,
+        first_message_ts: first.map(|(.., seq)| ts(seq)).transpose()?,
+        last_message_ts: last.map(|(.., seq)| ts(seq)).transpose()?,
     })
 }
 
-/// `ts` of the first message in this order: of the indexed ones, or of the tail.
-fn extreme(tx: &Transaction<'_>, order: &str) -> rusqlite::Result<Option<SentAt>> {
+/// The place of the first indexed message in this order.
+fn first_indexed(tx: &Transaction<'_>, indexed_seq: i64, order: &str) -> rusqlite::Result<Option<RowPlace>> {
     tx.prepare_cached(&format!(
-        "WITH bounds AS MATERIALIZED (SELECT indexed_seq FROM totals), \
-              indexed AS (SELECT * FROM messages_by_time WHERE seq <= (SELECT indexed_seq FROM bounds) \
-                          ORDER BY {order} LIMIT 1), \
-              tail AS (SELECT ts_us, ts_finer, message_id, seq FROM messages \
-                       WHERE seq > (SELECT indexed_seq FROM bounds) ORDER BY {order} LIMIT 1) \
-         SELECT (SELECT ts FROM messages WHERE seq = both.seq) \
-         FROM (SELECT * FROM indexed UNION ALL SELECT * FROM tail) AS both ORDER BY {order} LIMIT 1"
+        "SELECT ts_us, ts_finer, message_id, seq FROM messages_by_time WHERE seq <= ?1 \
+         ORDER BY {order} LIMIT 1"
     ))?
-    .query_row([], |row| parsed(row, 0, SentAt::parse))
+    .query_row([indexed_seq], RowPlace::read)
     .optional()
 }

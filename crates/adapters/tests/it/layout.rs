@@ -94,6 +94,14 @@ fn wait_until(what: &str, is_so: impl Fn() -> bool) {
     }
 }
 
+/// Has the store index all that it has: what may expire is indexed first, and nothing is so old.
+pub(crate) async fn index_all(store: &SqliteStore, path: &Path) {
+    let epoch = Timestamp::from_micros(0);
+    store.expire(Expiry { messages_before: epoch, keys_before: None }).await.unwrap();
+    let last_seq = i64::try_from(store.stats().await.unwrap().total_messages).unwrap();
+    wait_until("all messages are indexed", || indexed_seq(path) == last_seq);
+}
+
 fn wait_until_searched(path: &Path, last_seq: i64) {
     let index = Connection::open(path.with_extension("db-search")).unwrap();
     index.busy_timeout(Duration::from_secs(5)).unwrap();
@@ -104,24 +112,48 @@ fn wait_until_searched(path: &Path, last_seq: i64) {
 }
 
 /// Goal: where a message is in the layout makes no difference to an answer. Method: so many that some are
-/// indexed, some in a run and some waiting; the same after the rest of the run, and after a start.
+/// waiting, some in a run under way, and some indexed; the same after a start, and when all are indexed.
 #[tokio::test]
 async fn indexed_or_not_the_answers_are_those_of_the_model() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("app.db");
     let (store, model) = (open(&path), MemoryStore::default());
-    append(&[&store, &model], 1..10_001).await;
+    append(&[&store, &model], 1..17_001).await;
     compare(&store, &model).await;
-    assert!(indexed_seq(&path) >= 4096, "a run was done");
-    wait_until("what waits is indexed", || indexed_seq(&path) > 10_000 - 512);
-    wait_until_searched(&path, 10_000);
+    assert_eq!(indexed_seq(&path), 0, "the first run is under way");
+    append(&[&store, &model], 17_001..32_001).await;
     compare(&store, &model).await;
+    assert_eq!(indexed_seq(&path), 16_383, "it was published");
     store.close().await;
+    assert_sound(&path, 32_000);
     let store = open(&path);
-    append(&[&store, &model], 10_001..10_101).await;
+    append(&[&store, &model], 32_001..32_101).await;
+    compare(&store, &model).await;
+    index_all(&store, &path).await;
+    wait_until_searched(&path, 32_100);
     compare(&store, &model).await;
     store.close().await;
-    assert_sound(&path, 10_100);
+    assert_sound(&path, 32_100);
+}
+
+/// Goal: while messages expire, when no ranking is kept, the busiest senders are those of all messages, and it is
+/// made anew afterwards. Method: it is taken away.
+#[tokio::test]
+async fn without_a_ranking_the_busiest_senders_are_the_same() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("app.db");
+    let (store, model) = (open(&path), MemoryStore::default());
+    append(&[&store, &model], 1..2_001).await;
+    index_all(&store, &path).await;
+    append(&[&store, &model], 2_001..2_501).await;
+    let db = Connection::open(&path).unwrap();
+    db.execute_batch("DELETE FROM top_senders; UPDATE totals SET is_ranked = 0").unwrap();
+    assert_eq!(store.stats().await.unwrap(), model.stats().await.unwrap());
+    append(&[&store, &model], 2_501..2_601).await;
+    assert!(db.query_row("SELECT is_ranked FROM totals", [], |row| row.get::<_, bool>(0)).unwrap());
+    assert_eq!(store.stats().await.unwrap(), model.stats().await.unwrap());
+    store.close().await;
+    assert_sound(&path, 2_600);
 }
 
 /// Goal: a message is a duplicate wherever the first one is: in the tail, in a run, in the ledger of this segment
@@ -182,8 +214,9 @@ async fn what_has_expired_is_gone_but_stays_a_duplicate() {
     let (store, model) = (open(&path), MemoryStore::default());
     append(&[&store], 1..9_001).await;
     append(&[&model], 7_001..9_001).await;
-    wait_until("what expires is indexed", || indexed_seq(&path) > 9_000 - 512);
-    wait_until_searched(&path, 9_000);
+    index_all(&store, &path).await;
+    append(&[&store, &model], 9_001..9_101).await;
+    wait_until_searched(&path, 9_100);
     store.expire(Expiry { messages_before: Timestamp::from_micros(7_001), keys_before: None }).await.unwrap();
     wait_until("all that expired is removed", || has_expired(&path, 7_000));
     for n in [1, 4_096, 4_097, 7_000] {
@@ -194,11 +227,11 @@ async fn what_has_expired_is_gone_but_stays_a_duplicate() {
     assert!(matches!(answer[..], [Appended::Existing { digest: Some(_), .. }]), "{answer:?}");
     compare_but_for_seq(&store, &model).await;
     store.close().await;
-    assert_sound(&path, 2_000);
+    assert_sound(&path, 2_100);
 
     let store = open(&path);
     assert!(matches!(store.append(vec![message(1)]).await.unwrap()[..], [Appended::Existing { .. }]));
-    assert!(matches!(store.append(vec![message(9_001)]).await.unwrap()[..], [Appended::Stored(_)]));
+    assert!(matches!(store.append(vec![message(9_101)]).await.unwrap()[..], [Appended::Stored(_)]));
     store.close().await;
 }
 
@@ -255,8 +288,8 @@ async fn a_key_expires_with_the_last_of_its_segment() {
         });
         row.unwrap()
     };
-    wait_until("what expires is indexed", || indexed_seq(&path) > 70_000 - 512);
-    // The run that ended the first segment had later messages, too: these keep it.
+    index_all(&store, &path).await;
+    // The last of the first segment arrived later.
     store.expire(Expiry { messages_before: at(68_000), keys_before: Some(at(65_000)) }).await.unwrap();
     wait_until("messages are removed", || has_expired(&path, 67_999));
     assert_eq!(n_keys().1, 1, "no key has expired");
@@ -301,31 +334,55 @@ async fn an_index_of_texts_of_another_database_is_made_anew() {
     }
 }
 
-/// Goal: a database of version 1 becomes one of version 2 with all that it held.
+/// Goal: a database of an older version becomes one of this version with all that it held. Method: its schema, and what
+/// this version had at the same point, in the older one's form.
 #[tokio::test]
-async fn a_database_of_version_1_is_brought_up_to_date() {
+async fn a_database_of_an_older_version_is_brought_up_to_date() {
+    const N_MESSAGES: u64 = 32_000;
     let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("app.db");
-    let (current, model) = (open(&folder.path().join("current.db")), MemoryStore::default());
-    append(&[&current, &model], 1..5_001).await;
-    current.close().await;
-    // As version 1 had it: its schema, and these rows.
-    let db = Connection::open(&path).unwrap();
-    db.execute_batch(include_str!("../../../../migrations/sqlite/V1__inbox.sql")).unwrap();
-    db.execute_batch(
-        "ATTACH 'CURRENT' AS current; INSERT INTO messages SELECT * FROM current.messages; \
-         INSERT INTO senders SELECT * FROM current.senders; INSERT INTO top_senders SELECT * FROM current.top_senders; \
-         UPDATE totals SET (message_count, sender_count) = (SELECT message_count, sender_count FROM current.totals); \
-         CREATE TABLE refinery_schema_history AS SELECT * FROM current.refinery_schema_history WHERE version = 1;"
-            .replace("CURRENT", &folder.path().join("current.db").display().to_string())
-            .as_str(),
-    )
-    .unwrap();
-    drop(db);
-    assert!(sqlite::check(&path, sha256).unwrap().is_ok(), "it is sound as it is");
-    let store = open(&path);
-    compare(&store, &model).await;
-    assert!(matches!(store.append(vec![message(1)]).await.unwrap()[..], [Appended::Existing { .. }]));
+    let current = folder.path().join("current.db");
+    let (store, model) = (open(&current), MemoryStore::default());
+    append(&[&store, &model], 1..N_MESSAGES + 1).await;
     store.close().await;
-    assert_sound(&path, 5_000);
+    assert_eq!(indexed_seq(&current), 16_383, "some are indexed, and a run is under way");
+
+    let of_version_1 = "
+        INSERT INTO messages SELECT * FROM current.messages;
+        INSERT INTO senders SELECT sender, count(*) FROM current.messages GROUP BY sender;
+        INSERT INTO top_senders SELECT * FROM current.top_senders;
+        UPDATE totals SET (message_count, sender_count) =
+            (SELECT message_count, sender_count FROM current.totals);";
+    let of_version_2 = "
+        INSERT INTO message_keys SELECT * FROM current.message_keys;
+        INSERT INTO messages_by_time SELECT * FROM current.messages_by_time;
+        INSERT INTO messages_by_sender SELECT * FROM current.messages_by_sender;
+        INSERT INTO time_counts SELECT * FROM current.time_counts;
+        UPDATE totals SET (last_seq, indexed_seq) = (SELECT last_seq, indexed_seq FROM current.totals);";
+    for version in [1, 2] {
+        let path = folder.path().join(format!("version-{version}.db"));
+        let db = Connection::open(&path).unwrap();
+        db.execute_batch(include_str!("../../../../migrations/sqlite/V1__inbox.sql")).unwrap();
+        if version == 2 {
+            db.execute_batch(include_str!("../../../../migrations/sqlite/V2__sorted_runs.sql")).unwrap();
+        }
+        db.execute("ATTACH ?1 AS current", [current.to_str()]).unwrap();
+        db.execute_batch(of_version_1).unwrap();
+        if version == 2 {
+            db.execute_batch(of_version_2).unwrap();
+        }
+        db.execute_batch(&format!(
+            "CREATE TABLE refinery_schema_history AS \
+             SELECT * FROM current.refinery_schema_history WHERE version <= {version}"
+        ))
+        .unwrap();
+        drop(db);
+        let report = sqlite::check(&path, sha256).unwrap();
+        assert!(report.is_ok(), "it is sound as it is: {report}");
+
+        let store = open(&path);
+        compare(&store, &model).await;
+        assert!(matches!(store.append(vec![message(1)]).await.unwrap()[..], [Appended::Existing { .. }]));
+        store.close().await;
+        assert_sound(&path, N_MESSAGES);
+    }
 }

@@ -16,7 +16,7 @@ use crate::test_app::TestApp;
 
 const DISK_MEBIBYTES: u64 = 256;
 
-/// So large that eight of them are half of what the write-ahead log grows to before it is moved.
+/// So large that five of them are what the write-ahead log grows to before it is moved.
 const PADDING: usize = 1_000_000;
 
 /// Stores large messages; returns their ids.
@@ -51,8 +51,8 @@ fn cut(disk: &mut Disk, mut app: TestApp) -> TestApp {
 }
 
 /// How many large messages come before a fault: with few, what fails is where the log grows; with many, the log has been
-/// moved, has begun anew, and what fails is written over what was there before.
-const BEFORE: [usize; 2] = [2, 25];
+/// moved, has begun anew, and what fails is written over what was there before. With neither is it being moved just then.
+const BEFORE: [usize; 2] = [2, 23];
 
 /// Goal: after a failed flush nothing rests on what was not written anew. Method: a device that fails what is
 /// written to it; when it is well again, what only the kernel has is taken away.
