@@ -278,13 +278,14 @@ fn data_version(db: &Connection) -> rusqlite::Result<i64> {
     db.prepare_cached("PRAGMA data_version")?.query_row([], |row| row.get(0))
 }
 
-/// Indexes what an older version, which had other indexes, left to be indexed.
+/// Indexes what an older version, which had other indexes, left to be indexed. This version leaves two runs at most, and
+/// goes on with these.
 fn index_backlog(db: &mut Connection, tail: &Tail) -> rusqlite::Result<()> {
     let mut filter = None;
     loop {
         let (indexed_seq, last_seq) = bounds(db)?;
         let end_seq = end_of_run(indexed_seq);
-        if last_seq <= end_seq {
+        if last_seq <= end_of_run(end_seq) {
             return Ok(());
         }
         let mut known = match filter.take() {

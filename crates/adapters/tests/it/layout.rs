@@ -338,7 +338,7 @@ async fn an_index_of_texts_of_another_database_is_made_anew() {
 /// this version had at the same point, in the older one's form.
 #[tokio::test]
 async fn a_database_of_an_older_version_is_brought_up_to_date() {
-    const N_MESSAGES: u64 = 32_000;
+    const N_MESSAGES: u64 = 40_000;
     let folder = tempfile::tempdir().unwrap();
     let current = folder.path().join("current.db");
     let (store, model) = (open(&current), MemoryStore::default());
