@@ -203,7 +203,8 @@ fn name(value: &impl ValueEnum) -> String {
 fn measure(scenario: Scenario, target: Target<'_>, args: &Args) -> Result<Row, BenchError> {
     let server = target.start(args)?;
     let runtime = load::runtime()?;
-    let sender = Sender::new(scenario.shape())?;
+    // There are two loads if one is to be at a pace.
+    let sender = Sender::new(scenario.shape(), args.seconds * 2)?;
     let mut load = Load { connections: scenario.connections(), duration: args.seconds, rate_per_s: None };
     let post = |load: Load| -> Result<Outcome, BenchError> {
         runtime.block_on(load::run(server.addr, &sender, load))

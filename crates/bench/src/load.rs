@@ -179,12 +179,15 @@ async fn post_until(
 ) -> Result<(), BenchError> {
     loop {
         let (n, request) = sender.request();
-        let due = due(n).unwrap_or_else(Instant::now);
+        let now = Instant::now();
+        let due = due(n).unwrap_or(now);
         // What was due but not sent in time because all connections were waiting is not offered any more.
-        if due.max(Instant::now()) >= deadline || stopped() {
+        if due.max(now) >= deadline || stopped() {
             return Ok(());
         }
-        sleep_until(due.into()).await;
+        if due > now {
+            sleep_until(due.into()).await;
+        }
         let status = connection.ask(&request).await?;
         let latency_us = u64::try_from(due.elapsed().as_micros())?;
         let mut outcome = outcome.lock().unwrap_or_else(PoisonError::into_inner);

@@ -88,7 +88,7 @@ pub(crate) fn run(args: &Args) -> Result<(), BenchError> {
 }
 
 async fn measure(server: &Server, args: &Args) -> Result<Vec<Row>, BenchError> {
-    let sender = Sender::new(Shape::default())?;
+    let sender = Sender::new(Shape::default(), Load::FULL.duration)?;
     // The first answer opens what later ones find open.
     lone(server.addr, &sender).await?;
     let usual = lone(server.addr, &sender).await?;

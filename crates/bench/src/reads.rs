@@ -64,7 +64,7 @@ pub(crate) fn run(args: &Args) -> Result<(), BenchError> {
     let alone = ask_all()?;
 
     let runtime = load::runtime()?;
-    let sender = Sender::new(Shape::default())?;
+    let sender = Sender::new(Shape::default(), Load::FULL.duration)?;
     let ingest = runtime.block_on(load::start(server.addr, &sender, Load::FULL));
     let ingest = ingest?;
     let under_ingest = ask_all()?;

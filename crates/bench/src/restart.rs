@@ -65,7 +65,7 @@ fn measure(kill: u32, args: &Args) -> Result<Row, BenchError> {
     let server = Server::on(&args.database)?;
     let runtime = load::runtime()?;
     // It ends with its server.
-    let sender = Sender::new(Shape::default())?;
+    let sender = Sender::new(Shape::default(), Load::FULL.duration)?;
     let ingest = runtime.block_on(load::start(server.addr, &sender, Load::FULL));
     let _ingest = ingest?;
     thread::sleep(args.seconds);

@@ -121,7 +121,7 @@ fn print(rows: &[Row; 2]) -> serde_json::Result<()> {
 /// Posts as fast as it is answered until this has ended.
 fn ingest(server: &Server, until: impl FnOnce() -> Result<(), BenchError>) -> Result<Outcome, BenchError> {
     let runtime = load::runtime()?;
-    let sender = Sender::new(Shape::default())?;
+    let sender = Sender::new(Shape::default(), Load::FULL.duration)?;
     let running = runtime.block_on(load::start(server.addr, &sender, Load::FULL))?;
     until()?;
     runtime.block_on(running.stop())

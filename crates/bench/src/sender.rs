@@ -1,7 +1,9 @@
 //! What a load posts: messages made from their number, signed.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use adapters::clock::SystemClock;
 use adapters::signature::XSignature;
@@ -29,6 +31,12 @@ const RECENT_MESSAGES: u64 = 1000;
 /// Messages of a load that were sent in the same second by their `ts`.
 const MESSAGES_PER_TS: u64 = 20_000;
 
+/// More requests than any server answers in a millisecond that shares two cores with its load.
+const REQUESTS_PER_MS_MAX: u64 = 100;
+
+/// Requests that are made before a load begins take up so many bytes at most: a million of the usual size.
+const PREPARED_BYTES_MAX: usize = 512 << 20;
+
 const SECS_PER_DAY: u64 = 24 * 3600;
 
 /// An odd number without a pattern in its bits (2^64 divided by the golden ratio): a multiple of it is
@@ -43,7 +51,8 @@ pub(crate) struct Shape {
     pub(crate) body_bytes_min: usize,
 }
 
-/// Makes messages and signs them.
+/// Makes messages and signs them: most of them before the load begins, so that what it takes of the machine is sending
+/// and receiving.
 pub(crate) struct Sender {
     signer: XSignature,
     shape: Shape,
@@ -54,11 +63,14 @@ pub(crate) struct Sender {
     /// The second of this day when the load began: earlier ones sent at other times.
     first_second: u64,
     filler: String,
+    /// The first requests.
+    prepared: Vec<Vec<u8>>,
     n_requests: AtomicU64,
 }
 
 impl Sender {
-    pub(crate) fn new(shape: Shape) -> Result<Arc<Self>, BenchError> {
+    /// With what a load of so long will send.
+    pub(crate) fn new(shape: Shape, lasting: Duration) -> Result<Arc<Self>, BenchError> {
         let now = SystemClock.now();
         let mut sender = Self {
             signer: XSignature::new(SECRET.as_bytes())?,
@@ -67,10 +79,20 @@ impl Sender {
             date: now.to_string()[..10].to_owned(),
             first_second: u64::try_from(now.as_micros() / 1_000_000)? % SECS_PER_DAY,
             filler: String::new(),
+            prepared: Vec::new(),
             n_requests: AtomicU64::new(0),
         };
         let usual = sender.body(0).len();
         sender.filler = "x".repeat(shape.body_bytes_min.saturating_sub(usual));
+        let n_max = REQUESTS_PER_MS_MAX * u64::try_from(lasting.as_millis())?;
+        let mut n_bytes = 0;
+        let requests = (0..n_max).map(|n| sender.make(n));
+        sender.prepared = requests
+            .take_while(|request| {
+                n_bytes += request.len();
+                n_bytes <= PREPARED_BYTES_MAX
+            })
+            .collect();
         Ok(Arc::new(sender))
     }
 
@@ -80,15 +102,20 @@ impl Sender {
     }
 
     /// The next request, and its place among all.
-    pub(crate) fn request(&self) -> (u64, Vec<u8>) {
+    pub(crate) fn request(&self) -> (u64, Cow<'_, [u8]>) {
         let n = self.n_requests.fetch_add(1, Ordering::Relaxed);
+        let prepared = usize::try_from(n).ok().and_then(|n| self.prepared.get(n));
+        (n, prepared.map_or_else(|| self.make(n).into(), Into::into))
+    }
+
+    fn make(&self, n: u64) -> Vec<u8> {
         let body = self.body(self.message_of(n));
         let signature = self.signer.sign(body.as_bytes());
         let length = body.len();
         let request = format!(
             "POST /webhook HTTP/1.1\r\nHost: bench\r\nContent-Type: application/json\r\nX-Signature: {signature}\r\nContent-Length: {length}\r\n\r\n{body}"
         );
-        (n, request.into_bytes())
+        request.into_bytes()
     }
 
     /// The message that a request is about.
