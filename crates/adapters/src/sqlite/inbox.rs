@@ -302,7 +302,8 @@ fn index_backlog(db: &mut Connection, tail: &Tail) -> rusqlite::Result<()> {
 
 /// Stores the filters that an older version had in another form.
 fn renew_filters(db: &mut Connection, filter: &KeyFilter) -> rusqlite::Result<()> {
-    let tx = db.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    // Mostly there are none, and nothing is written.
+    let tx = db.transaction()?;
     let others: Vec<i64> = tx
         .prepare("SELECT segment FROM segments WHERE length(key_filter) <> ?1")?
         .query_map([key_filter::COLUMN_BYTES], |row| row.get(0))?
