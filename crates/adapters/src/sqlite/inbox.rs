@@ -39,6 +39,9 @@ const EXPIRED_PER_COMMIT: usize = 16;
 /// The same when there is nothing else to do.
 const IDLE_EXPIRED: usize = 128;
 
+/// Page cache while messages are written, in KiB: the upper levels of all indexes.
+const CACHE_KIB: u64 = 16 << 10;
+
 pub(super) struct Inbox {
     db: Connection,
     tail: Tail,
@@ -79,8 +82,10 @@ impl Inbox {
         index_backlog(&mut db, &tail)?;
         let memory = Memory::read(&db, &tail)?;
         renew_filters(&mut db, &memory.filter)?;
-        // The pages of what was read are not those that will be written.
+        // The pages of what was read are not those that will be written: SQLite's usual two megabytes are enough for these,
+        // and memory that was more once is not all given back.
         db.release_memory()?;
+        db.pragma_update(None, "cache_size", format!("-{CACHE_KIB}"))?;
         Ok(Self { db, tail, memory: Some(memory) })
     }
 

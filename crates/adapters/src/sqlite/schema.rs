@@ -28,9 +28,6 @@ pub(super) const BUSY_WAIT_MAX: Duration = Duration::from_secs(5);
 /// What the write-ahead log is cut back to after it grew under a long read.
 const WAL_BYTES_KEPT: u64 = 64 << 20;
 
-/// Page cache of the connection that writes, in KiB: the upper levels of all its indexes.
-const WRITER_CACHE_KIB: u64 = 16 << 10;
-
 /// Why a database can't be opened.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
@@ -155,7 +152,6 @@ fn prepare_writer(db: &Connection) -> rusqlite::Result<String> {
     db.execute_batch("PRAGMA synchronous = full")?;
     db.pragma_update(None, "foreign_keys", true)?;
     db.pragma_update(None, "journal_size_limit", WAL_BYTES_KEPT)?;
-    db.pragma_update(None, "cache_size", format!("-{WRITER_CACHE_KIB}"))?;
     db.set_prepared_statement_cache_capacity(32);
     Ok(mode)
 }
