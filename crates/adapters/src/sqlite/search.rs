@@ -27,11 +27,12 @@ use super::{beside, remove_beside};
 /// Characters of a trigram: a shorter text is not found by an index of these.
 const TRIGRAM_CHARS: usize = 3;
 
-/// Messages that are indexed in one transaction: some fifty milliseconds of work. What a transaction adds is merged
-/// with what others have added, again and again: eight times as many messages are merged one time less.
-const BATCH_MESSAGES: usize = 8_000;
+/// Messages that are indexed in one transaction: some ten milliseconds of work. What a transaction adds is merged with
+/// what others have added, again and again: with more messages it is merged less often, but while messages come in
+/// faster than ever, more of them are to be looked through.
+const BATCH_MESSAGES: usize = 2_000;
 
-/// Bytes of the texts of one transaction: of the usual ones about as many.
+/// Bytes of the texts of one transaction, for when they are long.
 const BATCH_TEXT_BYTES: usize = 1 << 20;
 
 /// Parts of the index of one size that are merged into one of the next, [`automerge`]. With twice as many as FTS5 has by
