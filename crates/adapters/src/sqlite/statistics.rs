@@ -22,8 +22,12 @@ pub(super) fn stats(tx: &Transaction<'_>, tail: &Tail) -> rusqlite::Result<Stats
     let first = first_indexed(tx, unindexed.after_seq, "ts_us, ts_finer, message_id, seq")?;
     let last =
         first_indexed(tx, unindexed.after_seq, "ts_us DESC, ts_finer DESC, message_id DESC, seq DESC")?;
-    let first = unindexed.iter().map(Entry::place).chain(first.as_ref().map(RowPlace::place)).min();
-    let last = unindexed.iter().map(Entry::place).chain(last.as_ref().map(RowPlace::place)).max();
+    // In one pass: the tail may have some ten thousand messages.
+    let indexed = [&first, &last].into_iter().flatten().map(RowPlace::place);
+    let span = unindexed.iter().map(Entry::place).chain(indexed).fold(None, |span, place| match span {
+        None => Some((place, place)),
+        Some((first, last)) => Some((place.min(first), place.max(last))),
+    });
     let ts = |seq| {
         let mut ts = tx.prepare_cached("SELECT ts FROM messages WHERE seq = ?1")?;
         ts.query_row([seq], |row| parsed(row, 0, SentAt::parse))
@@ -32,8 +36,8 @@ pub(super) fn stats(tx: &Transaction<'_>, tail: &Tail) -> rusqlite::Result<Stats
         total_messages,
         senders_count,
         top_senders,
-        first_message_ts: first.map(|(.., seq)| ts(seq)).transpose()?,
-        last_message_ts: last.map(|(.., seq)| ts(seq)).transpose()?,
+        first_message_ts: span.map(|((.., seq), _)| ts(seq)).transpose()?,
+        last_message_ts: span.map(|(_, (.., seq))| ts(seq)).transpose()?,
     })
 }
 
