@@ -2,6 +2,7 @@
 //! and whether what is gone is still known as a duplicate.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -62,15 +63,16 @@ pub(crate) fn run(args: &Args) -> Result<(), BenchError> {
         return Err("half of two is one, and there is another one".into());
     };
 
+    let sender = Sender::new(Shape::default(), Load::FULL.duration)?;
     let server = Server::on(&database)?;
-    let usual = ingest(&server, || {
+    let usual = ingest(&server, &sender, || {
         thread::sleep(args.seconds);
         Ok(())
     })?;
     drop(server);
     let server = Server::expiring(&database, kept.received_at)?;
     let client = Client::new(server.addr);
-    let purging = ingest(&server, || wait_until_purged(&client, &expired))?;
+    let purging = ingest(&server, &sender, || wait_until_purged(&client, &expired))?;
     print(&[Row::new("nothing expires", &usual), Row::new("half expires", &purging)])?;
     println!("purged {n_expired} messages, {:.0}/s", n_expired as f64 / purging.took.as_secs_f64());
 
@@ -119,10 +121,13 @@ fn print(rows: &[Row; 2]) -> serde_json::Result<()> {
 }
 
 /// Posts as fast as it is answered until this has ended.
-fn ingest(server: &Server, until: impl FnOnce() -> Result<(), BenchError>) -> Result<Outcome, BenchError> {
+fn ingest(
+    server: &Server,
+    sender: &Arc<Sender>,
+    until: impl FnOnce() -> Result<(), BenchError>,
+) -> Result<Outcome, BenchError> {
     let runtime = load::runtime()?;
-    let sender = Sender::new(Shape::default(), Load::FULL.duration)?;
-    let running = runtime.block_on(load::start(server.addr, &sender, Load::FULL))?;
+    let running = runtime.block_on(load::start(server.addr, sender, Load::FULL))?;
     until()?;
     runtime.block_on(running.stop())
 }

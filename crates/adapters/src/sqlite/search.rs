@@ -138,6 +138,7 @@ fn open(path: &Path) -> rusqlite::Result<Connection> {
         tx.pragma_update(None, "user_version", SCHEMA_VERSION)?;
         tx.commit()?;
     }
+    // Each time: an index that is there may have been made without.
     index.execute("INSERT INTO texts (texts, rank) VALUES ('automerge', ?1)", [MERGED_PARTS])?;
     Ok(index)
 }
