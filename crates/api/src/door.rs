@@ -1,6 +1,6 @@
 //! The door: who may ask, and who has knocked with wrong signatures too often.
 
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::num::NonZeroU32;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
@@ -51,18 +51,22 @@ impl Door {
         Self { api_token, trusted_proxies, refusals, n_refusals: AtomicU32::new(0) }
     }
 
+    /// Where a request comes from, as the trusted proxies tell it. Those of which it can't be told count as one
+    /// client.
+    #[must_use]
+    pub fn client(&self, request: &HttpRequest) -> IpAddr {
+        let peer = request.peer_addr().map_or(Ipv4Addr::UNSPECIFIED.into(), |peer| peer.ip());
+        let forwarded = request.headers().get_all("x-forwarded-for").filter_map(|value| value.to_str().ok());
+        client_addr(peer, forwarded, &self.trusted_proxies)
+    }
+
     /// Counts a wrong signature. What carries a right one is never held up, whoever else comes from the same
     /// address: this is asked only once a signature was found wrong.
     ///
     /// # Errors
     /// The client has made too many; the next is counted anew after this time.
     pub fn count_refusal(&self, request: &HttpRequest) -> Result<(), Duration> {
-        let Some(peer) = request.peer_addr() else {
-            return Ok(());
-        };
-        let forwarded = request.headers().get_all("x-forwarded-for").filter_map(|value| value.to_str().ok());
-        let client = client_addr(peer.ip(), forwarded, &self.trusted_proxies);
-
+        let client = self.client(request);
         if self.n_refusals.fetch_add(1, Ordering::Relaxed) % REFUSALS_PER_SWEEP == REFUSALS_PER_SWEEP - 1 {
             self.refusals.retain_recent();
             self.refusals.shrink_to_fit();
@@ -136,7 +140,7 @@ fn client_addr<'a>(
 }
 
 /// An IPv6 client has at least a /64 of its own to take addresses from.
-fn network_of(client: IpAddr) -> IpAddr {
+pub(crate) fn network_of(client: IpAddr) -> IpAddr {
     match client {
         IpAddr::V4(_) => client,
         IpAddr::V6(addr) => IpAddr::V6(Ipv6Addr::from_bits(addr.to_bits() >> 64 << 64)),

@@ -15,6 +15,7 @@ mod openapi;
 pub mod parameters;
 pub mod retention;
 mod routes;
+pub mod share;
 mod signals;
 pub mod telemetry;
 pub mod tls;

@@ -1,0 +1,119 @@
+//! A share a client: what is bounded for all together is bounded for each, so that nobody takes what others need.
+
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use crate::door::network_of;
+
+/// Counts what each client holds of one bounded thing: bytes, connections, turns.
+///
+/// Memory: an entry for each client that holds something, and none for the others. It does not bound what all hold
+/// together; who uses it has a bound for that.
+#[derive(Debug)]
+pub struct Shares {
+    each_max: usize,
+    held: Mutex<HashMap<IpAddr, usize>>,
+}
+
+/// A part of a client's share; it is given back when this is dropped.
+#[derive(Debug)]
+pub struct Share {
+    shares: Arc<Shares>,
+    client: IpAddr,
+    n: usize,
+}
+
+impl Shares {
+    /// Each client may hold `each_max`.
+    #[must_use]
+    pub fn new(each_max: usize) -> Arc<Self> {
+        Arc::new(Self { each_max, held: Mutex::default() })
+    }
+
+    /// Takes `n` for a client, which is an address, or the /64 network of an IPv6 address. `None` if it would then
+    /// hold more than its share.
+    #[must_use]
+    pub fn take(self: &Arc<Self>, client: IpAddr, n: usize) -> Option<Share> {
+        let mut share = Share { shares: Arc::clone(self), client: network_of(client), n: 0 };
+        share.grow(n).then_some(share)
+    }
+
+    fn held(&self) -> MutexGuard<'_, HashMap<IpAddr, usize>> {
+        self.held.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Share {
+    /// Takes `n` more; takes nothing and returns false if the client would then hold more than its share.
+    #[must_use]
+    pub fn grow(&mut self, n: usize) -> bool {
+        if n == 0 {
+            return true;
+        }
+        let mut held = self.shares.held();
+        let of_client = held.get(&self.client).copied().unwrap_or(0);
+        if of_client + n > self.shares.each_max {
+            return false;
+        }
+        held.insert(self.client, of_client + n);
+        self.n += n;
+        true
+    }
+}
+
+impl Drop for Share {
+    fn drop(&mut self) {
+        if self.n == 0 {
+            return;
+        }
+        let mut held = self.shares.held();
+        if let Some(of_client) = held.get_mut(&self.client) {
+            *of_client -= self.n;
+            if *of_client == 0 {
+                held.remove(&self.client);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn addr(text: &str) -> IpAddr {
+        text.parse().unwrap()
+    }
+
+    #[test]
+    fn no_client_takes_more_than_its_share_and_none_takes_anothers() {
+        let shares = Shares::new(10);
+        let mut first = shares.take(addr("192.0.2.1"), 6).unwrap();
+        assert!(shares.take(addr("192.0.2.1"), 5).is_none());
+        assert!(!first.grow(5));
+        assert!(first.grow(4));
+        assert!(shares.take(addr("192.0.2.1"), 1).is_none());
+        assert!(shares.take(addr("192.0.2.2"), 10).is_some(), "another client has its own");
+        drop(first);
+        assert!(shares.take(addr("192.0.2.1"), 10).is_some(), "what is dropped is given back");
+    }
+
+    #[test]
+    fn the_addresses_of_one_ipv6_network_have_one_share() {
+        let shares = Shares::new(1);
+        let _held = shares.take(addr("2001:db8:1:2::3"), 1).unwrap();
+        assert!(shares.take(addr("2001:db8:1:2:ffff::4"), 1).is_none());
+        assert!(shares.take(addr("2001:db8:1:3::3"), 1).is_some());
+    }
+
+    #[test]
+    fn who_holds_nothing_takes_up_no_memory() {
+        let shares = Shares::new(10);
+        let mut share = shares.take(addr("192.0.2.1"), 0).unwrap();
+        assert!(shares.held().is_empty());
+        assert!(share.grow(3));
+        assert_eq!(shares.held().len(), 1);
+        drop(share);
+        assert!(shares.held().is_empty());
+    }
+}
