@@ -31,6 +31,16 @@ impl Client {
         Ok(serde_json::from_str(&self.get(target)?)?)
     }
 
+    /// The target of the page after this one, as its `Link` header has it.
+    pub(crate) fn next_page(&self, target: &str) -> Result<Option<String>, BenchError> {
+        let answer = self.agent.get(format!("{}{target}", self.base)).call()?;
+        let Some(link) = answer.headers().get("link") else {
+            return Ok(None);
+        };
+        let next = link.to_str()?.strip_prefix('<').and_then(|link| link.split_once('>'));
+        Ok(next.map(|(next, _)| next.to_owned()))
+    }
+
     /// What became of a webhook, as its answer says: `created` or `duplicate`.
     pub(crate) fn post(&self, signature: &str, body: &[u8]) -> Result<Option<String>, BenchError> {
         let url = format!("{}/webhook", self.base);

@@ -6,7 +6,6 @@ use std::time::{Duration, Instant};
 use hdrhistogram::Histogram;
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::Serialize;
-use serde_json::Value;
 
 use crate::BenchError;
 use crate::child::Server;
@@ -116,6 +115,7 @@ fn questions(client: &Client) -> Result<Vec<Question>, BenchError> {
         return Err("no text has the number of an order: was it filled by `fill`?".into());
     }
 
+    let next = client.next_page(&deep)?;
     let mut questions = vec![
         Question { name: "/stats", targets: vec!["/stats".to_owned()] },
         Question { name: "first page", targets: vec!["/messages".to_owned()] },
@@ -125,12 +125,9 @@ fn questions(client: &Client) -> Result<Vec<Question>, BenchError> {
         Question { name: "q, a number", targets: orders },
         Question { name: "offset, half of all", targets: vec![deep] },
     ];
-    match &page["next_cursor"] {
-        Value::String(cursor) => {
-            questions
-                .push(Question { name: "cursor, half of all", targets: vec![messages_by("cursor", cursor)] });
-        }
-        _ => println!("skipped: cursor (the answer has no next_cursor)"),
+    match next {
+        Some(next) => questions.push(Question { name: "cursor, half of all", targets: vec![next] }),
+        None => println!("skipped: cursor (the page is the last one)"),
     }
     Ok(questions)
 }

@@ -3,7 +3,6 @@
 use std::io::Write;
 
 use adapters::signature::{XSignature, sha256};
-use api::cursor;
 use api::parameters;
 use arbitrary::{Arbitrary, Unstructured};
 use domain::memory::MemoryStore;
@@ -222,6 +221,9 @@ fn check_messages(query: &str, answer: &Answer, model: &MemoryStore) {
         Ok((filter, page)) => {
             let listing = model.list(&filter, &page).now_or_never().unwrap().unwrap();
             assert_eq!((answer.status, answer.json()), (200, listing_body(&listing, &page)), "{query}");
+            let next = listing.next.as_ref().map(|place| parameters::next(query, page.limit, place));
+            let link = next.map(|next| format!("</messages?{next}>; rel=\"next\""));
+            assert_eq!(answer.headers.get("link"), link.as_ref(), "{query}");
         }
     }
 }
@@ -249,13 +251,11 @@ fn listing_body(listing: &Listing, page: &Page) -> serde_json::Value {
             })
         })
         .collect();
-    let next_cursor = listing.next.as_ref().map(cursor::encode);
     json!({
         "data": data,
         "total": listing.total,
         "limit": page.limit,
         "offset": page.offset,
-        "next_cursor": next_cursor,
     })
 }
 

@@ -13,13 +13,13 @@ pub(crate) struct ListParameters;
 
 impl IntoParams for ListParameters {
     fn into_params(_: impl Fn() -> Option<ParameterIn>) -> Vec<Parameter> {
-        let cursor = fields::string().examples([cursor::EXAMPLE]);
+        let cursor = fields::string().min_length(Some(1)).examples([cursor::EXAMPLE]);
         let sender = fields::string().examples(["+919876543210"]);
         let text = fields::string().examples(["hello"]);
         vec![
-            parameter("limit", "How many messages at most.", or_empty(fields::limit())),
-            parameter("offset", "How many to leave out before the first.", or_empty(fields::offset())),
-            parameter("cursor", "`next_cursor` of a page: only what comes after it.", cursor),
+            parameter("limit", "How many messages at most.", fields::limit()),
+            parameter("offset", "How many to leave out before the first.", fields::offset()),
+            parameter("cursor", "Only what comes after a page: from its `Link` header.", cursor),
             parameter("from", "Exactly this sender. A leading space is taken for a `+`.", sender),
             parameter("since", "At this time or later.", or_empty(fields::since())),
             parameter("q", "With this in the text, in any case. No character is special.", text),
@@ -37,7 +37,7 @@ fn parameter(name: &str, description: &str, schema: impl Into<RefOr<Schema>>) ->
         .build()
 }
 
-/// What is empty counts as not given.
+/// An empty filter counts as not given.
 fn or_empty(schema: Object) -> Schema {
     AnyOfBuilder::new().item(schema).item(fields::string().max_length(Some(0))).into()
 }

@@ -5,7 +5,7 @@ use std::convert::Infallible;
 use std::sync::Arc;
 
 use actix_web::body::SizedStream;
-use actix_web::http::header::ContentType;
+use actix_web::http::header::{ContentType, LINK};
 use actix_web::web::{Bytes, Data, Json};
 use actix_web::{HttpRequest, HttpResponse};
 use domain::message::{MessageText, PhoneNumber};
@@ -17,7 +17,6 @@ use utoipa::openapi::{RefOr, Schema};
 use utoipa::{PartialSchema, ToSchema};
 
 use crate::app::App;
-use crate::cursor;
 use crate::error::ApiError;
 use crate::openapi::fields;
 use crate::openapi::parameters::ListParameters;
@@ -33,21 +32,31 @@ type PartResult = Result<Bytes, Infallible>;
 
 /// List messages
 ///
-/// In order of time, then of `message_id` in byte order: those that match every filter. A parameter that is
-/// empty counts as not given, an unknown one is ignored.
+/// In order of time, then of `message_id` in byte order: those that match every filter. An empty filter counts as
+/// not given, an unknown parameter is ignored. While more messages follow, `Link` leads to the next page.
 #[utoipa::path(get, path = "/messages", params(ListParameters), security((), ("token" = [])), responses(
     (status = 200, description = "A page of messages.", body = ListingBody<'_>,
-     example = json!({"data": [EXAMPLE], "total": 1, "limit": PAGE_LIMIT_DEFAULT, "offset": 0, "next_cursor": null})),
+     headers(("Link" = String, description = "`<URL>; rel=\"next\"` (RFC 8288), while more messages follow: a \
+         relative URL of the next page, with the same filters and limit. However deep, it costs the same, and \
+         new messages do not shift it.")),
+     example = json!({"data": [EXAMPLE], "total": 1, "limit": PAGE_LIMIT_DEFAULT, "offset": 0})),
 ))]
 pub(super) async fn list(request: HttpRequest, app: Data<App>) -> Result<HttpResponse, ApiError> {
     let (filter, page) = parameters::parse(request.query_string()).map_err(ApiError::InvalidQuery)?;
     let listing = app.query.list(&filter, &page).await?;
     let json = serde_json::to_vec(&ListingBody::new(&listing, &page)).expect("texts and numbers are JSON");
+    let next = listing.next.as_ref().map(|place| parameters::next(request.query_string(), page.limit, place));
     drop(listing);
     let bytes = u32::try_from(json.len()).unwrap_or(u32::MAX);
     let place = Arc::clone(&app.budgets.listings).try_acquire_many_owned(bytes);
     let place = place.map_err(|_| ApiError::Overloaded(LISTINGS))?;
-    Ok(HttpResponse::Ok().insert_header(ContentType::json()).body(in_parts(json, place)))
+    let mut response = HttpResponse::Ok();
+    response.insert_header(ContentType::json());
+    if let Some(next) = next {
+        // A relative reference (RFC 3986, section 4.2): which scheme and host the client used, a proxy may hide.
+        response.insert_header((LINK, format!("</messages?{next}>; rel=\"next\"")));
+    }
+    Ok(response.body(in_parts(json, place)))
 }
 
 /// Hands `json` over part by part, as its client takes it; it has its place in memory until the last.
@@ -88,8 +97,6 @@ struct ListingBody<'a> {
     /// As it was asked for.
     #[schema(schema_with = fields::offset)]
     offset: u64,
-    /// `cursor` of the next page, if there is one.
-    next_cursor: Option<String>,
 }
 
 /// A message, as it was sent.
@@ -165,8 +172,7 @@ impl ToSchema for NewMessageBody {
 impl<'a> ListingBody<'a> {
     fn new(listing: &'a Listing, page: &Page) -> Self {
         let data = listing.messages.iter().map(MessageBody::new).collect();
-        let next_cursor = listing.next.as_ref().map(cursor::encode);
-        Self { data, total: listing.total, limit: page.limit, offset: page.offset, next_cursor }
+        Self { data, total: listing.total, limit: page.limit, offset: page.offset }
     }
 }
 

@@ -86,6 +86,13 @@ impl Answer {
         serde_json::from_str(&self.body).unwrap_or_else(|e| panic!("{e}: {self:?}"))
     }
 
+    /// The target of the next page, as the `Link` header has it; `None` on the last page.
+    pub(crate) fn next_page(&self) -> Option<&str> {
+        let link = self.headers.get("link")?;
+        let target = link.strip_prefix('<').and_then(|link| link.strip_suffix(">; rel=\"next\""));
+        Some(target.unwrap_or_else(|| panic!("no link to a next page: {link}")))
+    }
+
     /// The fields that a 422 complains of.
     pub(crate) fn broken_fields(&self) -> Vec<String> {
         assert_eq!(self.status, 422, "{self:?}");
