@@ -1,18 +1,87 @@
 //! What posts webhooks as a sender does: for `send` and `selftest`.
 
 use std::fmt;
+use std::fs;
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use ureq::Agent;
 use ureq::config::ConfigBuilder;
+use ureq::http::Uri;
+use ureq::http::header::LOCATION;
+use ureq::tls::{PemItem, RootCerts, TlsConfig, parse_pem};
 use ureq::typestate::AgentScope;
+
+use super::Error;
 
 /// For one answer: more than a server needs that is stuck in a commit and gives up.
 const ANSWER_TIME_MAX: Duration = Duration::from_secs(30);
 
+/// Where webhooks are sent, and whose certificate is believed there.
+#[derive(clap::Args)]
+pub(super) struct Destination {
+    /// Where to send to
+    #[arg(long, default_value = "http://127.0.0.1:8000/webhook", value_parser = parse_url)]
+    pub(super) url: Uri,
+    /// PEM file with the certificates of the only authorities to trust at an https URL
+    /// [default: the public authorities]
+    #[arg(long, value_name = "FILE")]
+    ca_file: Option<PathBuf>,
+}
+
+fn parse_url(text: &str) -> Result<Uri, &'static str> {
+    let url: Option<Uri> = text.parse().ok();
+    let has_scheme = |url: &Uri| matches!(url.scheme_str(), Some("http" | "https")) && url.host().is_some();
+    url.filter(has_scheme)
+        .ok_or("it must start with http:// or https://, as in http://127.0.0.1:8000/webhook")
+}
+
+impl Destination {
+    /// Keeps so many connections. A proxy of the environment stands between other machines and this
+    /// one, never between this one and itself.
+    ///
+    /// # Errors
+    /// The file with the authorities can't be read, or has none in it.
+    pub(super) fn agent(&self, connections: usize) -> Result<Agent, Error> {
+        let mut config = config(connections);
+        if is_loopback(self.url.host().unwrap_or_default()) {
+            config = config.proxy(None);
+        }
+        if let Some(path) = &self.ca_file {
+            let read = |e: std::io::Error| Error::io(format!("read --ca-file {}", path.display()))(e);
+            let pem = fs::read(path).map_err(read)?;
+            let mut authorities = Vec::new();
+            for item in parse_pem(&pem) {
+                if let PemItem::Certificate(certificate) = item.map_err(|e| read(e.into_io()))? {
+                    authorities.push(certificate);
+                }
+            }
+            if authorities.is_empty() {
+                return Err(Error::No(format!("--ca-file {} contains no PEM certificate", path.display())));
+            }
+            let tls = TlsConfig::builder().root_certs(RootCerts::Specific(Arc::new(authorities)));
+            config = config.tls_config(tls.build());
+        }
+        Ok(config.build().new_agent())
+    }
+}
+
+/// Whether a host of a URL is this machine. An IPv6 address has brackets there.
+fn is_loopback(host: &str) -> bool {
+    match host.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>() {
+        Ok(ip) => ip.is_loopback(),
+        // RFC 6761, section 6.3.
+        Err(_) => host.eq_ignore_ascii_case("localhost"),
+    }
+}
+
 /// What a webhook was answered.
 pub(super) struct Answer {
     pub(super) status: u16,
+    /// Where a redirect leads.
+    pub(super) location: Option<String>,
     /// `X-Webhook-Result`: `created` or `duplicate`.
     pub(super) result: Option<String>,
     pub(super) body: String,
@@ -24,11 +93,13 @@ impl fmt::Display for Answer {
     }
 }
 
-/// Keeps so many connections; an answer of any status is an answer.
+/// Keeps so many connections; an answer of any status is an answer, a redirect too: a message is
+/// stored by whom it was addressed to, or by nobody.
 pub(super) fn config(connections: usize) -> ConfigBuilder<AgentScope> {
     Agent::config_builder()
         .timeout_global(Some(ANSWER_TIME_MAX))
         .http_status_as_error(false)
+        .max_redirects(0)
         .max_idle_connections(connections)
         .max_idle_connections_per_host(connections)
         .user_agent(format!("hookkeeper/{}", env!("CARGO_PKG_VERSION")))
@@ -38,15 +109,28 @@ pub(super) fn config(connections: usize) -> ConfigBuilder<AgentScope> {
 ///
 /// # Errors
 /// There was no whole answer: what became of the message is not known.
-pub(super) fn post(agent: &Agent, url: &str, signature: &str, body: &[u8]) -> Result<Answer, ureq::Error> {
+pub(super) fn post(agent: &Agent, url: &Uri, signature: &str, body: &[u8]) -> Result<Answer, ureq::Error> {
     let mut response = agent
         .post(url)
         .header("X-Signature", signature)
         .header("Content-Type", "application/json")
         .send(body)?;
     let status = response.status().as_u16();
-    let result = response.headers().get("x-webhook-result").and_then(|v| v.to_str().ok());
-    let result = result.map(str::to_owned);
+    let header = |name| {
+        let value = response.headers().get(name).and_then(|value| value.to_str().ok());
+        value.map(str::to_owned)
+    };
+    let (location, result) = (header(LOCATION.as_str()), header("x-webhook-result"));
     let body = response.body_mut().read_to_string()?;
-    Ok(Answer { status, result, body })
+    Ok(Answer { status, location, result, body })
+}
+
+/// Whether the certificate of the other side is not believed, which no other try changes.
+pub(super) fn is_distrusted(error: &ureq::Error) -> bool {
+    let error = match error {
+        ureq::Error::Rustls(error) => Some(error),
+        ureq::Error::Io(error) => error.get_ref().and_then(|source| source.downcast_ref()),
+        _ => None,
+    };
+    matches!(error, Some(rustls::Error::InvalidCertificate(_)))
 }

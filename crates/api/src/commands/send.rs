@@ -2,8 +2,9 @@
 
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::io::{self, BufRead, BufReader, Read, Write};
+use std::io::{self, BufRead, BufReader, Read, Seek, Write};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -16,8 +17,10 @@ use hdrhistogram::Histogram;
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::json;
 use ureq::Agent;
+use ureq::http::Uri;
 
-use super::{Error, client};
+use super::Error;
+use super::client::{self, Answer, Destination};
 use crate::config::{BODY_BYTES_MAX_LIMIT, SecretArgs};
 
 /// Most connections: a thread each.
@@ -40,12 +43,15 @@ const REASONS_MAX: usize = 10;
 /// One message from --from, --to and --text, or those of FILE: a name that ends in .json is one
 /// message, any other (and - for standard input) has one message a line. Every message is sent byte
 /// for byte as it stands there. No answer, 408, 429 and 503 are tried again: a message that was
-/// stored after all is then a duplicate.
+/// stored after all is then a duplicate. A message counts as stored if the answer says so in
+/// X-Webhook-Result; redirects are not followed. The first 401 ends it: the secret is another one.
 #[derive(clap::Args)]
 #[command(group = clap::ArgGroup::new("what").required(true).args(["file", "from"]))]
 pub struct Args {
     #[command(flatten)]
     secret: SecretArgs,
+    #[command(flatten)]
+    destination: Destination,
     /// A JSON file, a file with a JSON object a line, or - for such lines on standard input
     file: Option<PathBuf>,
     /// Sender of one message, as in +14155550100
@@ -55,17 +61,14 @@ pub struct Args {
     #[arg(long, requires = "from")]
     to: Option<String>,
     /// Text of one message; none if it is left out
-    #[arg(long, requires = "from")]
+    #[arg(long, requires = "from", allow_hyphen_values = true)]
     text: Option<String>,
     /// Id of one message; a new random one if it is left out
-    #[arg(long, requires = "from")]
+    #[arg(long, requires = "from", allow_hyphen_values = true)]
     message_id: Option<String>,
     /// Time of one message, as in 2025-01-15T10:00:00Z; now if it is left out
     #[arg(long, requires = "from")]
     ts: Option<String>,
-    /// Where to send to
-    #[arg(long, default_value = "http://127.0.0.1:8000/webhook")]
-    url: String,
     /// How many to send at a time, 1 to 256
     #[arg(long, default_value_t = 8, value_parser = clap::value_parser!(u16).range(1..=CONCURRENCY_MAX))]
     concurrency: u16,
@@ -75,19 +78,28 @@ pub struct Args {
 /// There is no secret, a file can't be read, or a message was refused.
 pub fn run(args: &Args) -> Result<(), Error> {
     let signer = super::signer(&args.secret)?;
+    let agent = args.destination.agent(args.concurrency.into())?;
+    let is_one = args.file.as_deref().is_none_or(is_one_message);
+    let progress = ProgressBar::new_spinner();
     let (source, total): (Box<dyn Read + Send>, Option<u64>) = match (&args.file, &args.from) {
         (Some(path), _) if path.as_os_str() == "-" => (Box::new(io::stdin()), None),
         (Some(path), _) => {
-            let what = format!("read {}", path.display());
-            let total = n_messages(path).map_err(Error::io(what.clone()))?;
-            (Box::new(File::open(path).map_err(Error::io(what))?), Some(total))
+            let read = || format!("read {}", path.display());
+            let mut file = File::open(path).map_err(Error::io(read()))?;
+            // A pipe can be read only once.
+            let is_counted =
+                !progress.is_hidden() && file.metadata().is_ok_and(|metadata| metadata.is_file());
+            let total = if is_counted {
+                Some(n_messages(&mut file, is_one).map_err(Error::io(read()))?)
+            } else {
+                None
+            };
+            (Box::new(file), total)
         }
         (None, from) => (Box::new(io::Cursor::new(one_message(args, from.as_deref()))), Some(1)),
     };
-    let is_one = args.file.as_deref().is_none_or(is_one_message);
-    let bodies = Mutex::new(Bodies { from: BufReader::new(source), is_one, ended: false });
+    let bodies = Mutex::new(Bodies::of(source, is_one));
 
-    let progress = ProgressBar::new_spinner();
     if let Some(total) = total.filter(|n| *n > 1) {
         progress.set_length(total);
         progress.set_style(
@@ -95,8 +107,9 @@ pub fn run(args: &Args) -> Result<(), Error> {
                 .expect("the template is valid"),
         );
     }
-    let agent = client::config(args.concurrency.into()).build().new_agent();
-    let sender = Sender { agent, url: &args.url, signer: &signer };
+    let has_wrong_secret = AtomicBool::new(false);
+    let sender =
+        Sender { agent, url: &args.destination.url, signer: &signer, has_wrong_secret: &has_wrong_secret };
     let started = Instant::now();
     let mut summary = Summary::default();
     thread::scope(|scope| {
@@ -107,7 +120,7 @@ pub fn run(args: &Args) -> Result<(), Error> {
         }
     });
     progress.finish_and_clear();
-    summary.report(started.elapsed())
+    summary.report(started.elapsed(), has_wrong_secret.into_inner())
 }
 
 fn one_message(args: &Args, from: Option<&str>) -> Vec<u8> {
@@ -123,16 +136,14 @@ fn is_one_message(path: &Path) -> bool {
     path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("json"))
 }
 
-/// For the progress bar: counts what [`Bodies`] will yield.
-fn n_messages(path: &Path) -> io::Result<u64> {
-    if is_one_message(path) {
-        return Ok(1);
-    }
-    let mut bodies = Bodies { from: BufReader::new(File::open(path)?), is_one: false, ended: false };
+/// For the progress bar: counts what [`Bodies`] will yield, and goes back to the first.
+fn n_messages(file: &mut File, is_one: bool) -> io::Result<u64> {
+    let mut bodies = Bodies::of(&mut *file, is_one);
     let mut n = 0;
     while bodies.next()?.is_some() {
         n += 1;
     }
+    file.rewind()?;
     Ok(n)
 }
 
@@ -145,6 +156,10 @@ struct Bodies<R> {
 }
 
 impl<R: Read> Bodies<R> {
+    fn of(source: R, is_one: bool) -> Self {
+        Self { from: BufReader::new(source), is_one, ended: false }
+    }
+
     fn next(&mut self) -> io::Result<Option<Vec<u8>>> {
         while !self.ended {
             let mut body = Vec::new();
@@ -169,8 +184,10 @@ impl<R: Read> Bodies<R> {
 
 struct Sender<'a> {
     agent: Agent,
-    url: &'a str,
+    url: &'a Uri,
     signer: &'a XSignature,
+    /// A message was refused for its signature, and so would be all others.
+    has_wrong_secret: &'a AtomicBool,
 }
 
 enum Outcome {
@@ -179,10 +196,28 @@ enum Outcome {
     Refused(String),
 }
 
+impl Outcome {
+    /// Only what says that it stored the message is believed to have done so: other servers say 200, too.
+    fn of(answer: &Answer) -> Self {
+        match (answer.status, answer.result.as_deref()) {
+            (200, Some("created")) => Self::Created,
+            (200, Some("duplicate")) => Self::Duplicate,
+            (200, _) => {
+                Self::Refused("200 without X-Webhook-Result: --url is not that of a webhook".to_owned())
+            }
+            (status @ 300..=399, _) => Self::Refused(format!(
+                "{status} to {:?}: redirects are not followed, --url must be the address itself",
+                answer.location.as_deref().unwrap_or_default()
+            )),
+            _ => Self::Refused(answer.to_string()),
+        }
+    }
+}
+
 impl Sender<'_> {
     fn send_all<R: Read>(&self, bodies: &Mutex<Bodies<R>>, progress: &ProgressBar) -> Summary {
         let mut summary = Summary::default();
-        loop {
+        while !self.has_wrong_secret.load(Ordering::Relaxed) {
             let body = bodies.lock().unwrap_or_else(PoisonError::into_inner).next();
             let body = match body {
                 Ok(Some(body)) => body,
@@ -196,6 +231,7 @@ impl Sender<'_> {
             summary.count(self.send(&body), started.elapsed());
             progress.inc(1);
         }
+        summary
     }
 
     fn send(&self, body: &[u8]) -> Outcome {
@@ -203,12 +239,16 @@ impl Sender<'_> {
         let waits = ExponentialBuilder::default().with_min_delay(RETRY_WAIT_MIN).with_max_times(RETRIES_MAX);
         // `Err` is what is worth another try.
         let what_came = || match client::post(&self.agent, self.url, &signature, body) {
-            Ok(answer @ client::Answer { status: 408 | 429 | 503, .. }) => Err(answer.to_string()),
-            Ok(client::Answer { status: 200, result: Some(r), .. }) if r == "duplicate" => {
-                Ok(Outcome::Duplicate)
+            Ok(answer @ Answer { status: 408 | 429 | 503, .. }) => Err(answer.to_string()),
+            Ok(answer) => {
+                if answer.status == 401 {
+                    self.has_wrong_secret.store(true, Ordering::Relaxed);
+                }
+                Ok(Outcome::of(&answer))
             }
-            Ok(client::Answer { status: 200, .. }) => Ok(Outcome::Created),
-            Ok(answer) => Ok(Outcome::Refused(answer.to_string())),
+            Err(e) if client::is_distrusted(&e) => {
+                Ok(Outcome::Refused(format!("{e} (--ca-file names its authority)")))
+            }
             Err(e) => Err(format!("no answer: {e}")),
         };
         what_came.retry(waits.with_jitter()).call().unwrap_or_else(Outcome::Refused)
@@ -268,7 +308,7 @@ impl Summary {
         self.unread = self.unread.take().or(other.unread);
     }
 
-    fn report(self, took: Duration) -> Result<(), Error> {
+    fn report(self, took: Duration, has_wrong_secret: bool) -> Result<(), Error> {
         let Self { created, duplicate, refused, .. } = self;
         let sent = created + duplicate + refused;
         let secs = took.as_secs_f64();
@@ -288,6 +328,11 @@ impl Summary {
             return Ok(());
         }
         let reasons: Vec<String> = self.reasons.iter().map(|(why, n)| format!("\n  {n} × {why}")).collect();
-        Err(Error::No(format!("{refused} refused:{}", reasons.concat())))
+        let stopped = if has_wrong_secret {
+            "\nstopped: the service has another WEBHOOK_SECRET than this command; set the right one and send again"
+        } else {
+            ""
+        };
+        Err(Error::No(format!("{refused} refused:{}{stopped}", reasons.concat())))
     }
 }

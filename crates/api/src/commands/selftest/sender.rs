@@ -102,7 +102,8 @@ impl<'a> Sender<'a> {
             self.record(attempt, Outcome::Unknown);
             return send_and_hang_up(life.addr, &signature, &body).map_err(|_| CutOff);
         }
-        match client::post(&life.agent, &format!("http://{}/webhook", life.addr), &signature, &body) {
+        let url = format!("http://{}/webhook", life.addr).parse().expect("an address makes a URL");
+        match client::post(&life.agent, &url, &signature, &body) {
             Ok(answer) => {
                 if answer.status == 200 {
                     // It listens only until it has heard enough.
