@@ -29,10 +29,11 @@ run: ## build and serve on 127.0.0.1:8000, data in ./data
 test: ## run all tests
 	$(CARGO) test --locked --workspace
 
-soak: ## the long tests, an hour and a half: kills, power cuts, orders of steps, fuzzing
+soak: ## the long tests, an hour and a half: kills, power cuts, random questions, orders of steps, fuzzing
 	@$(CARGO) build --release --locked -p api
 	$(BINARY) selftest target --kills 1000 --seed 42
 	POWER_CUTS=20 $(CARGO) test --locked -p api --test it powercut -- --nocapture --test-threads 1
+	MESSAGES=100000 QUESTIONS=10000 $(CARGO) test --locked -p adapters --test it -- differential::
 	INTERLEAVINGS=100000 $(CARGO) test --locked -p adapters --test interleavings
 	.ci/fuzz 600
 

@@ -44,6 +44,7 @@ promises![
     filters_are_anded,
     text_is_found_without_regard_to_case_and_without_wildcards,
     a_page_is_a_stretch_of_the_order_and_total_is_of_all,
+    a_deep_page_since_the_middle_of_a_second_begins_where_it_should,
     pages_after_a_place_are_the_listing_whatever_comes_in_between,
     stats_count_all_and_rank_the_senders,
     a_store_that_works_is_ready,
@@ -366,6 +367,21 @@ async fn a_page_is_a_stretch_of_the_order_and_total_is_of_all(store: &dyn Store)
             .collect();
         assert_eq!(got, want, "limit {limit} offset {offset}");
         assert_eq!(listing.total, 25);
+    }
+}
+
+/// A store that counts messages by the second skipped those before `since` twice: once in its counts, once by the
+/// filter.
+async fn a_deep_page_since_the_middle_of_a_second_begins_where_it_should(store: &dyn Store) {
+    let before = (0..10).map(|n| Sample::id(&format!("before{n}")));
+    let crowd = (0..1_500).map(|n| Sample::id(&format!("m{n:04}")).ts("2025-01-15T10:00:00.1Z"));
+    append(store, &before.chain(crowd).collect::<Vec<_>>()).await;
+    let since = ExactTime::parse_utc("2025-01-15T10:00:00.1Z").expect("a time");
+    let filter = Filter { since: Some(since), ..Filter::default() };
+    for offset in [0, 999, 1_000, 1_490, 1_499] {
+        let listing = store.list(&filter, &Page::at(1, offset)).await.expect("list");
+        let got: Vec<&str> = listing.messages.iter().map(|m| m.key.message_id.as_str()).collect();
+        assert_eq!((got, listing.total), (vec![format!("m{offset:04}").as_str()], 1_500));
     }
 }
 

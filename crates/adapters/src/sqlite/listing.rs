@@ -51,9 +51,12 @@ pub(super) fn list(
             let offset_in_all = message_count(tx)? - total + page.offset;
             let unindexed_us: Vec<i64> = unindexed.iter().map(|entry| entry.ts_us).collect();
             let (from_us, skipped) = time_counts::skip(tx, &unindexed_us, offset_in_all)?;
+            // Of a span that begins before `since`, the filter leaves out what was not skipped either.
+            let is_all_wanted = filter.since.as_ref().is_none_or(|since| since.at().as_micros() < from_us);
+            let offset = if is_all_wanted { offset_in_all - skipped } else { page.offset };
             found.arms = found.arms.into_iter().map(|arm| arm.not_before(from_us)).collect();
             found.in_tail.retain(|entry| entry.ts_us >= from_us);
-            walk(tx, found, limit, offset_in_all - skipped)?
+            walk(tx, found, limit, offset)?
         }
         None => walk(tx, found, limit, page.offset)?,
     };
