@@ -21,18 +21,6 @@ pub struct Expiry {
     pub keys_before: Option<Timestamp>,
 }
 
-/// Removes up to `n_max` of what has expired and is indexed; whether there was anything.
-pub(super) fn expire(
-    tx: &Transaction<'_>,
-    filter: &mut KeyFilter,
-    senders: &mut TailSenders,
-    expiry: Expiry,
-    n_max: usize,
-) -> rusqlite::Result<bool> {
-    Ok(expire_messages(tx, senders, expiry.messages_before, n_max)?
-        || expire_keys(tx, filter, expiry, n_max)?)
-}
-
 struct Expired {
     seq: i64,
     sender: String,
@@ -41,7 +29,8 @@ struct Expired {
     message_id: String,
 }
 
-fn expire_messages(
+/// Removes up to `n_max` messages that have expired and are indexed; whether there was any. Then there is no ranking.
+pub(super) fn expire_messages(
     tx: &Transaction<'_>,
     senders: &mut TailSenders,
     before: Timestamp,
@@ -118,7 +107,8 @@ fn subtract_senders(
     Ok(n_gone)
 }
 
-fn expire_keys(
+/// Removes up to `n_max` keys that have expired; whether there was any.
+pub(super) fn expire_keys(
     tx: &Transaction<'_>,
     filter: &mut KeyFilter,
     expiry: Expiry,

@@ -242,8 +242,11 @@ impl Memory {
     /// Removes so many of the messages and keys that have expired; after the last one, ranks the senders anew.
     fn remove_expired(&mut self, tx: &Transaction<'_>, n_max: usize) -> rusqlite::Result<()> {
         if let Some((expiry, last_seq)) = self.expiry {
-            if expiry::expire(tx, &mut self.filter, &mut self.senders, expiry, n_max)? {
+            if expiry::expire_messages(tx, &mut self.senders, expiry.messages_before, n_max)? {
                 self.ranking = None;
+                return Ok(());
+            }
+            if expiry::expire_keys(tx, &mut self.filter, expiry, n_max)? {
                 return Ok(());
             }
             if self.indexed_seq < last_seq {

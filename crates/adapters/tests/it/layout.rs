@@ -303,6 +303,47 @@ async fn a_key_expires_with_the_last_of_its_segment() {
     assert_sound(&path, 1_002);
 }
 
+/// Goal: while keys expire alone, because they are kept for less long than was asked before, the ranking is kept up.
+/// Method: a new busiest sender comes in meanwhile. It was left out until the end, and then the one before stayed
+/// beside it.
+#[tokio::test]
+async fn a_new_busiest_sender_is_seen_while_keys_expire_alone() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("app.db");
+    let (store, model) = (open(&path), MemoryStore::default());
+    append(&[&store], 1..70_001).await;
+    append(&[&model], 68_000..70_001).await;
+    let at = |us: i64| Timestamp::from_micros(us);
+    store.expire(Expiry { messages_before: at(68_000), keys_before: None }).await.unwrap();
+    wait_until("messages are removed", || has_expired(&path, 67_999));
+    assert_eq!(store.stats().await.unwrap(), model.stats().await.unwrap());
+
+    store.expire(Expiry { messages_before: at(68_000), keys_before: Some(at(68_000)) }).await.unwrap();
+    let of_one = |n: u64| {
+        let mut message = sample(n).from("+4711").message();
+        message.received_at = at(i64::try_from(n).unwrap());
+        message.verified.body_digest = sha256(&message.body);
+        message
+    };
+    for ns in [70_001..70_301, 70_301..71_001] {
+        for store in [&store as &dyn MessageStore, &model] {
+            store.append(ns.clone().map(of_one).collect()).await.unwrap();
+        }
+        assert_eq!(store.stats().await.unwrap(), model.stats().await.unwrap());
+    }
+    wait_until("the first segment's keys are removed", || {
+        let db = Connection::open(&path).unwrap();
+        db.query_row("SELECT count(*) FROM message_keys WHERE segment = 0", [], |row| row.get::<_, i64>(0))
+            .unwrap()
+            == 0
+    });
+    store.append(vec![of_one(71_001)]).await.unwrap();
+    model.append(vec![of_one(71_001)]).await.unwrap();
+    assert_eq!(store.stats().await.unwrap(), model.stats().await.unwrap());
+    store.close().await;
+    assert_sound(&path, 3_002);
+}
+
 /// Goal: an index of texts that is not of this database is not believed. Method: it is put beside another one.
 #[tokio::test]
 async fn an_index_of_texts_of_another_database_is_made_anew() {
