@@ -38,7 +38,28 @@ pub fn decode(cursor: &str) -> Option<Place> {
 
 #[cfg(test)]
 mod tests {
+    use domain::message::MESSAGE_ID_BYTES_MAX;
+    use domain::time::FRACTION_DIGITS_MAX;
+
     use super::*;
+
+    /// A cursor goes into a request's head, of which 128 KiB are read; proxies take 8 KiB by default.
+    #[test]
+    fn the_longest_cursor_fits_into_a_request_line() {
+        let place = Place {
+            sent_at: ExactTime::parse_utc(&format!(
+                "9999-12-31T23:59:59.{}Z",
+                "9".repeat(FRACTION_DIGITS_MAX)
+            ))
+            .unwrap(),
+            // Each takes six characters in JSON.
+            message_id: MessageId::parse("\u{0}".repeat(MESSAGE_ID_BYTES_MAX)).unwrap(),
+            seq: Seq(i64::MIN),
+        };
+        let cursor = encode(&place);
+        assert!(cursor.len() < 4_300, "{}", cursor.len());
+        assert_eq!(decode(&cursor), Some(place));
+    }
 
     #[test]
     fn a_place_comes_back_and_nothing_else_is_one() {

@@ -11,6 +11,9 @@ use crate::time::{ExactTime, TimeError, Timestamp};
 /// Longest `message_id` in bytes: it is a key of an index, and no provider's ids come near it.
 pub const MESSAGE_ID_BYTES_MAX: usize = 512;
 
+/// Most digits of `from` and `to`: twice as many as E.164 has at most, and two more.
+pub const PHONE_DIGITS_MAX: usize = 32;
+
 /// Longest `text` in Unicode scalar values: the limit of a WhatsApp text message.
 pub const TEXT_CHARS_MAX: usize = 4096;
 
@@ -18,7 +21,7 @@ pub const TEXT_CHARS_MAX: usize = 4096;
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct MessageId(String);
 
-/// `+` and one or more ASCII digits.
+/// `+` and one or more ASCII digits: at most [`PHONE_DIGITS_MAX`], unless an older version stored it.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct PhoneNumber(String);
 
@@ -100,7 +103,7 @@ pub enum Rule {
         max: usize,
     },
     /// It is not a phone number.
-    #[error("must be + and one or more ASCII digits")]
+    #[error("must be + and 1 to {PHONE_DIGITS_MAX} ASCII digits")]
     PhoneNumber,
     /// It is not a time.
     #[error(transparent)]
@@ -123,6 +126,17 @@ impl PhoneNumber {
     /// # Errors
     /// [`Rule::PhoneNumber`].
     pub fn parse(text: String) -> Result<Self, Rule> {
+        Self::stored(text).and_then(|number| match number.0.len() - "+".len() {
+            ..=PHONE_DIGITS_MAX => Ok(number),
+            _ => Err(Rule::PhoneNumber),
+        })
+    }
+
+    /// Of any length: what an older version stored stays readable, whatever [`parse`](Self::parse) refuses now.
+    ///
+    /// # Errors
+    /// [`Rule::PhoneNumber`].
+    pub fn stored(text: String) -> Result<Self, Rule> {
         match text.as_bytes() {
             [b'+', digits @ ..] if !digits.is_empty() && digits.iter().all(u8::is_ascii_digit) => {
                 Ok(Self(text))
@@ -148,6 +162,16 @@ impl SentAt {
     /// [`Rule::Time`].
     pub fn parse(text: String) -> Result<Self, Rule> {
         let time = ExactTime::parse_utc(&text)?;
+        Ok(Self { text, time })
+    }
+
+    /// With a fraction of any length: what an older version stored stays readable, whatever [`parse`](Self::parse)
+    /// refuses now.
+    ///
+    /// # Errors
+    /// [`Rule::Time`].
+    pub fn stored(text: String) -> Result<Self, Rule> {
+        let time = ExactTime::parse_utc_with(&text, usize::MAX)?;
         Ok(Self { text, time })
     }
 
@@ -201,6 +225,17 @@ mod tests {
     }
 
     #[test]
+    fn what_was_stored_without_a_bound_is_still_read() {
+        let number = format!("+{}", "9".repeat(PHONE_DIGITS_MAX + 1));
+        assert_eq!(PhoneNumber::parse(number.clone()), Err(Rule::PhoneNumber));
+        assert_eq!(PhoneNumber::stored(number.clone()).unwrap().as_str(), number);
+        let ts = format!("2025-01-15T10:00:00.{}Z", "5".repeat(100));
+        assert_eq!(SentAt::parse(ts.clone()), Err(Rule::Time(TimeError::TooManyDigits)));
+        assert_eq!(SentAt::stored(ts.clone()).unwrap().as_str(), ts);
+        assert!(PhoneNumber::stored("1".to_owned()).is_err() && SentAt::stored("now".to_owned()).is_err());
+    }
+
+    #[test]
     fn a_text_is_counted_in_characters() {
         assert!(MessageText::parse("😀".repeat(4096)).is_ok());
         assert!(MessageText::parse("😀".repeat(4097)).is_err());
@@ -209,7 +244,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn every_plus_and_digits_is_a_phone_number(number in "\\+[0-9]{1,40}") {
+        fn every_plus_and_digits_is_a_phone_number(number in "\\+[0-9]{1,32}") {
             prop_assert!(PhoneNumber::parse(number).is_ok());
         }
 

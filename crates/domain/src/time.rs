@@ -42,7 +42,7 @@ pub trait Clock: Send + Sync {
 /// An instant with every digit that its sender wrote.
 ///
 /// ISO 8601 sets no limit to the digits of a fraction, and a sender with a nanosecond clock does
-/// send nine. Order and comparison are exact whatever their number: `finer` holds the decimal
+/// send nine; [`FRACTION_DIGITS_MAX`] is ours. Order and comparison are exact whatever their number: `finer` holds the decimal
 /// digits past the microsecond without trailing zeros, and digit strings of that form sort in byte
 /// order just as the fractions that they stand for.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -54,13 +54,18 @@ pub struct ExactTime {
 impl ExactTime {
     /// Reads `YYYY-MM-DDTHH:MM:SS[.fraction]Z`, a real date and time of the proleptic Gregorian
     /// calendar, years 0000 to 9999. A leap second (`:60`) has no place on the time line of Unix
-    /// time and is refused.
+    /// time and is refused. A fraction has at most [`FRACTION_DIGITS_MAX`] digits.
     ///
     /// # Errors
     /// [`TimeError`] says which part of the rule is broken.
     pub fn parse_utc(text: &str) -> Result<Self, TimeError> {
+        Self::parse_utc_with(text, FRACTION_DIGITS_MAX)
+    }
+
+    /// Reads the same with so many digits of fraction.
+    pub(crate) fn parse_utc_with(text: &str, fraction_digits_max: usize) -> Result<Self, TimeError> {
         let (local, zone) = split_zone(text)?;
-        let time = parse_local(local, 0)?;
+        let time = parse_local(local, 0, fraction_digits_max)?;
         if zone != "Z" {
             return Err(TimeError::NotUtc);
         }
@@ -73,7 +78,7 @@ impl ExactTime {
     /// [`TimeError`] says which part of the rule is broken.
     pub fn parse_offset(text: &str) -> Result<Self, TimeError> {
         let (local, zone) = split_zone(text)?;
-        parse_local(local, offset_secs(zone)?)
+        parse_local(local, offset_secs(zone)?, FRACTION_DIGITS_MAX)
     }
 
     /// The instant `finer` past `at`, as [`at`](Self::at) and [`finer`](Self::finer) tell it.
@@ -112,7 +117,13 @@ pub enum TimeError {
     /// The format holds, but the calendar or the day has no such moment.
     #[error("must be a real date and time of day")]
     NoSuchTime,
+    /// The fraction has more digits than allowed.
+    #[error("must have at most {FRACTION_DIGITS_MAX} digits of fraction")]
+    TooManyDigits,
 }
+
+/// Most digits of a fraction. No clock has as many; a cursor repeats them, and has to fit into a request's head.
+pub const FRACTION_DIGITS_MAX: usize = 30;
 
 const EPOCH: civil::DateTime = civil::DateTime::constant(1970, 1, 1, 0, 0, 0, 0);
 
@@ -152,7 +163,7 @@ fn offset_secs(zone: &str) -> Result<i64, TimeError> {
     }
 }
 
-fn parse_local(local: &str, offset_secs: i64) -> Result<ExactTime, TimeError> {
+fn parse_local(local: &str, offset_secs: i64, fraction_digits_max: usize) -> Result<ExactTime, TimeError> {
     let b = local.as_bytes();
     let separators = [(4, b'-'), (7, b'-'), (10, b'T'), (13, b':'), (16, b':')];
     if separators.iter().any(|&(i, c)| b[i] != c) {
@@ -169,6 +180,9 @@ fn parse_local(local: &str, offset_secs: i64) -> Result<ExactTime, TimeError> {
             _ => return Err(TimeError::Format),
         },
     };
+    if fraction.len() > fraction_digits_max {
+        return Err(TimeError::TooManyDigits);
+    }
 
     let year = i16::try_from(year).map_err(|_| TimeError::NoSuchTime)?;
     let civil = civil::DateTime::new(
@@ -227,6 +241,16 @@ mod tests {
         assert!(utc("2025-01-15T10:00:00.0000001Z") < utc("2025-01-15T10:00:00.00000011Z"));
         assert!(utc("2025-01-15T10:00:00.0000009Z") < utc("2025-01-15T10:00:00.000001Z"));
         assert_eq!(utc("2025-01-15T10:00:00.1234567Z"), utc("2025-01-15T10:00:00.123456700Z"));
+    }
+
+    #[test]
+    fn a_fraction_has_at_most_30_digits() {
+        let text =
+            |n_digits: usize, zone: &str| format!("2025-01-15T10:00:00.{}{zone}", "1".repeat(n_digits));
+        assert_eq!(ExactTime::parse_utc(&text(30, "Z")).unwrap().finer().len(), 24);
+        assert!(ExactTime::parse_offset(&text(30, "+05:30")).is_ok());
+        assert_eq!(ExactTime::parse_utc(&text(31, "Z")), Err(TimeError::TooManyDigits));
+        assert_eq!(ExactTime::parse_offset(&text(31, "+05:30")), Err(TimeError::TooManyDigits));
     }
 
     #[test]

@@ -2,7 +2,9 @@
 
 use std::fmt;
 
-use domain::message::{Content, MESSAGE_ID_BYTES_MAX, MessageId, MessageText, TEXT_CHARS_MAX};
+use domain::message::{
+    Content, MESSAGE_ID_BYTES_MAX, MessageId, MessageText, PHONE_DIGITS_MAX, TEXT_CHARS_MAX,
+};
 use domain::payload::{FIELD_ERRORS_MAX, InvalidPayload, KEY_BYTES_SHOWN_MAX, decode};
 use serde::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, Visitor};
 use serde_json::{Value, json};
@@ -94,7 +96,7 @@ fn check_object(object: &Object, decoded: &Result<Content, InvalidPayload>) {
 
 fn is_phone_number(text: &str) -> bool {
     let digits = text.strip_prefix('+').unwrap_or_default();
-    !digits.is_empty() && digits.chars().all(|c| "0123456789".contains(c))
+    (1..=PHONE_DIGITS_MAX).contains(&digits.len()) && digits.chars().all(|c| "0123456789".contains(c))
 }
 
 /// An object with its keys as they stand there, the repeated ones, too.

@@ -3,7 +3,7 @@
 use std::cmp::Ordering;
 
 use domain::message::SentAt;
-use domain::time::ExactTime;
+use domain::time::{ExactTime, FRACTION_DIGITS_MAX};
 
 /// What a timestamp means, in the plainest terms.
 struct Reading<'a> {
@@ -75,7 +75,7 @@ fn read(text: &str) -> Option<Reading<'_>> {
         None => ("", &text[19..]),
         Some(rest) => rest.split_at(rest.find(|c: char| !c.is_ascii_digit()).unwrap_or(rest.len())),
     };
-    if text[19..].starts_with('.') && fraction.is_empty() {
+    if text[19..].starts_with('.') && !(1..=FRACTION_DIGITS_MAX).contains(&fraction.len()) {
         return None;
     }
     let number = |from: usize, to: usize| text[from..to].parse::<i64>().unwrap();

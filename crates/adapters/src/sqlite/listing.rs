@@ -215,9 +215,9 @@ fn message(row: &Row<'_>) -> rusqlite::Result<Message> {
             source: SourceName::new(row.get_ref(1)?.as_str()?),
             message_id: parsed(row, 2, MessageId::parse)?,
         },
-        sender: parsed(row, 3, PhoneNumber::parse)?,
-        recipient: parsed(row, 4, PhoneNumber::parse)?,
-        sent_at: parsed(row, 5, SentAt::parse)?,
+        sender: parsed(row, 3, PhoneNumber::stored)?,
+        recipient: parsed(row, 4, PhoneNumber::stored)?,
+        sent_at: parsed(row, 5, SentAt::stored)?,
         text: match row.get_ref(6)? {
             ValueRef::Null => None,
             _ => Some(parsed(row, 6, MessageText::parse)?),

@@ -16,7 +16,7 @@ pub(super) fn stats(tx: &Transaction<'_>, tail: &Tail) -> rusqlite::Result<Stats
         .query_row([], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?;
     // While counts fall, which is when messages expire, there is no ranking to be read.
     let busiest = if is_ranked { Ranking::read(tx)?.into_senders() } else { busiest(tx, &unindexed)? };
-    let top_senders = busiest.into_iter().map(|(sender, n)| Ok((parse(0, sender, PhoneNumber::parse)?, n)));
+    let top_senders = busiest.into_iter().map(|(sender, n)| Ok((parse(0, sender, PhoneNumber::stored)?, n)));
     let top_senders = top_senders.collect::<rusqlite::Result<_>>()?;
 
     let first = first_indexed(tx, unindexed.after_seq, "ts_us, ts_finer, message_id, seq")?;
@@ -30,7 +30,7 @@ pub(super) fn stats(tx: &Transaction<'_>, tail: &Tail) -> rusqlite::Result<Stats
     });
     let ts = |seq| {
         let mut ts = tx.prepare_cached("SELECT ts FROM messages WHERE seq = ?1")?;
-        ts.query_row([seq], |row| parsed(row, 0, SentAt::parse))
+        ts.query_row([seq], |row| parsed(row, 0, SentAt::stored))
     };
     Ok(Stats {
         total_messages,

@@ -8,6 +8,7 @@ use adapters::sqlite::{
     BATCH_MESSAGES_MAX, OpenError, QUEUE_BYTES_MAX, SCHEMA_VERSION, SqliteOptions, SqliteStore,
 };
 use domain::contract::{PROMISES, Sample};
+use domain::message::{PhoneNumber, SentAt};
 use domain::query::{Filter, MessageQuery, Page};
 use domain::store::{Appended, MessageStore, StoreErrorKind};
 use rusqlite::Connection;
@@ -76,6 +77,29 @@ async fn body_digest_arrival_and_source_are_kept_for_replay() {
     assert_eq!(digest, message.verified.body_digest.0);
     assert_eq!(received_at_us, message.received_at.as_micros());
     assert_eq!(source, "default");
+}
+
+/// An older version took numbers and fractions of any length. Only a payload is held to the bounds, not a row.
+#[tokio::test]
+async fn what_an_older_version_stored_beyond_the_bounds_is_read_as_it_is() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = open(&folder.path().join("app.db"));
+    let mut message = Sample::id("m1").message();
+    message.content.sender = PhoneNumber::stored(format!("+{}", "9".repeat(1_000))).unwrap();
+    message.content.sent_at = SentAt::stored(format!("2025-01-15T10:00:00.{}Z", "1".repeat(1_000))).unwrap();
+    store.append(vec![message.clone(), Sample::id("m2").ts("2025-01-16T10:00:00Z").message()]).await.unwrap();
+    let listing = store.list(&Filter::default(), &Page::at(1, 0)).await.unwrap();
+    assert_eq!(listing.messages[0].sender, message.content.sender);
+    assert_eq!(listing.messages[0].sent_at, message.content.sent_at);
+    let after = Page::after(1, listing.next.unwrap());
+    assert_eq!(
+        store.list(&Filter::default(), &after).await.unwrap().messages[0].key.message_id.as_str(),
+        "m2"
+    );
+    let sender = Some(message.content.sender.as_str().to_owned());
+    assert_eq!(store.list(&Filter { sender, ..Filter::default() }, &Page::at(1, 0)).await.unwrap().total, 1);
+    assert_eq!(store.stats().await.unwrap().first_message_ts, Some(message.content.sent_at));
+    store.close().await;
 }
 
 #[tokio::test]

@@ -1,14 +1,15 @@
 //! The rules of single values as JSON Schema. Each limit is the constant that the code enforces.
 
-use domain::message::{MESSAGE_ID_BYTES_MAX, TEXT_CHARS_MAX};
+use domain::message::{MESSAGE_ID_BYTES_MAX, PHONE_DIGITS_MAX, TEXT_CHARS_MAX};
 use domain::query::{PAGE_LIMIT_DEFAULT, PAGE_LIMIT_MAX};
+use domain::time::FRACTION_DIGITS_MAX;
 use utoipa::openapi::schema::SchemaType;
 use utoipa::openapi::{KnownFormat, Object, ObjectBuilder, SchemaFormat, Type};
 
 use crate::parameters::OFFSET_MAX;
 
-/// Date, time of day and fraction of a [`domain::time::ExactTime`]. That the date is real, `format` says.
-const LOCAL_TIME: &str = r"[0-9]{4}-[0-9]{2}-[0-9]{2}T([01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9](\.[0-9]+)?";
+/// Date and time of day of a [`domain::time::ExactTime`]. That the date is real, `format` says.
+const LOCAL_TIME: &str = r"[0-9]{4}-[0-9]{2}-[0-9]{2}T([01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9]";
 
 pub(crate) fn message_id() -> Object {
     string()
@@ -19,7 +20,7 @@ pub(crate) fn message_id() -> Object {
 }
 
 pub(crate) fn phone_number() -> Object {
-    string().pattern(Some(r"^\+[0-9]+$")).build()
+    string().pattern(Some(format!(r"^\+[0-9]{{1,{PHONE_DIGITS_MAX}}}$"))).build()
 }
 
 pub(crate) fn sent_at() -> Object {
@@ -69,7 +70,7 @@ pub(crate) fn string() -> ObjectBuilder {
 fn time(zone: &str) -> ObjectBuilder {
     string()
         .format(Some(SchemaFormat::KnownFormat(KnownFormat::DateTime)))
-        .pattern(Some(format!("^{LOCAL_TIME}{zone}$")))
+        .pattern(Some(format!(r"^{LOCAL_TIME}(\.[0-9]{{1,{FRACTION_DIGITS_MAX}}})?{zone}$")))
 }
 
 fn of_type(schema_type: impl Into<SchemaType>) -> ObjectBuilder {

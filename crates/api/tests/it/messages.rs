@@ -135,6 +135,8 @@ fn a_parameter_that_breaks_its_rule_is_422_and_every_one_is_named() {
     {
         assert_eq!(app.get(&format!("/messages?since={value}")).broken_fields(), ["since"], "{value}");
     }
+    let long = format!("2025-01-15T10:00:00.{}Z", "1".repeat(31));
+    assert_eq!(app.get(&format!("/messages?since={long}")).broken_fields(), ["since"]);
     let all = app.get("/messages?limit=0&offset=-1&since=x&from=&q=");
     assert_eq!(all.broken_fields(), ["limit", "offset", "since"]);
     assert_eq!(all.json()["detail"][0]["loc"], json!(["query", "limit"]));
