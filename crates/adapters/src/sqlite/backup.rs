@@ -32,6 +32,9 @@ pub enum BackupError {
     /// Something is there already, or a log that SQLite would take for the backup's.
     #[error("{0} is there already: a backup never overwrites")]
     Exists(PathBuf),
+    /// A folder is not the name of a file.
+    #[error("cannot write backup {0}: it is a folder, name a file to make in it")]
+    IsFolder(PathBuf),
     /// SQLite can't write the copy.
     #[error("cannot write backup {dest}: {source}")]
     Sqlite {
@@ -75,6 +78,9 @@ pub fn backup(
     let sqlite = |source| BackupError::Sqlite { dest: dest.to_owned(), source };
     let file = |source| BackupError::File { dest: dest.to_owned(), source };
 
+    if dest.is_dir() {
+        return Err(BackupError::IsFolder(dest.to_owned()));
+    }
     // A log beside it that is not its own would be played into it when it is opened.
     for suffix in ["", "-wal", "-journal"] {
         let taken = beside(dest, suffix);

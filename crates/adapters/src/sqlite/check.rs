@@ -9,10 +9,10 @@ use domain::query::TOP_SENDERS_MAX;
 use rusqlite::types::ValueRef;
 use rusqlite::{Connection, ErrorCode, Transaction};
 
-use super::Digest;
 use super::check_indexes::{indexes, key_filters, keys, register_message_key, time_counts};
-use super::schema::{self, SCHEMA_VERSION};
+use super::schema::{self, Denied, SCHEMA_VERSION};
 use super::sender_counts::INDEXED_COUNT;
+use super::{Digest, location};
 
 /// Problems of one kind that are told: who mends the first ten looks again.
 pub(super) const PROBLEMS_OF_A_KIND_MAX: usize = 10;
@@ -148,6 +148,12 @@ pub enum CheckError {
     /// It is not there.
     #[error("there is no database at {0}")]
     NotThere(PathBuf),
+    /// There is a folder in its place.
+    #[error("there is no database at {0}: it is a folder, name a file in it")]
+    IsFolder(PathBuf),
+    /// This user may not read it.
+    #[error("{0}")]
+    Denied(Denied),
     /// SQLite can't open or read it.
     #[error("cannot read database at {path}: {source}")]
     Sqlite {
@@ -191,10 +197,17 @@ pub fn check(path: &Path, digest: Digest) -> Result<Report, CheckError> {
 
 /// Opens a database that is there, only to read it.
 pub(super) fn open(path: &Path) -> Result<Connection, CheckError> {
-    if !path.exists() {
-        return Err(CheckError::NotThere(path.to_owned()));
+    let path = location::resolve(path)
+        .ok()
+        .filter(|found| found.exists())
+        .ok_or_else(|| CheckError::NotThere(path.to_owned()))?;
+    if path.is_dir() {
+        return Err(CheckError::IsFolder(path));
     }
-    schema::open_reader(path).map_err(cannot_read(path))
+    if let Some(denied) = Denied::reading(&path) {
+        return Err(CheckError::Denied(denied));
+    }
+    schema::open_reader(&path).map_err(cannot_read(&path))
 }
 
 pub(super) fn cannot_read(path: &Path) -> impl FnOnce(rusqlite::Error) -> CheckError {

@@ -14,7 +14,9 @@ mod group_commit;
 mod inbox;
 mod key_filter;
 mod listing;
+mod location;
 mod page_cache;
+mod private;
 mod ranking;
 mod reader;
 mod restore;
@@ -23,6 +25,7 @@ mod run;
 mod schema;
 mod search;
 mod sender_counts;
+mod start_lock;
 mod statistics;
 mod tail;
 mod time_counts;
@@ -44,7 +47,7 @@ pub use backup::{BackupError, backup};
 pub use check::{CheckError, Problem, Report, check};
 pub use expiry::Expiry;
 pub use restore::{RestoreError, restore};
-pub use schema::{OpenError, SCHEMA_VERSION};
+pub use schema::{Denied, OpenError, SCHEMA_VERSION};
 pub use writer::{BATCH_MESSAGES_MAX, QUEUE_BYTES_MAX, QUEUE_DELIVERIES_MAX};
 
 use group_commit::Queue;
@@ -109,8 +112,9 @@ impl SqliteStore {
     ///
     /// # Errors
     /// [`OpenError`]; a database made by a newer version is left as it is.
-    pub fn open(options: SqliteOptions) -> Result<Self, OpenError> {
-        let path = options.path.clone();
+    pub fn open(mut options: SqliteOptions) -> Result<Self, OpenError> {
+        let (path, _alone) = schema::prepare(&options.path)?;
+        options.path.clone_from(&path);
         let db = schema::open_and_migrate(&path)?;
         let tail = Tail::new(options.digest);
         let inbox = Inbox::open(db, tail.clone())
@@ -169,7 +173,8 @@ impl SqliteStore {
 /// # Errors
 /// [`OpenError`]; a database made by a newer version is left as it is.
 pub fn migrate(path: &Path) -> Result<(), OpenError> {
-    schema::open_and_migrate(path).map(drop)
+    let (path, _alone) = schema::prepare(path)?;
+    schema::open_and_migrate(&path).map(drop)
 }
 
 /// Removes those of these files beside the database that are there.

@@ -18,7 +18,7 @@ use super::backup::{copy_pages, folder_of};
 use super::check::{self, CheckError, Report};
 use super::schema::{self, OpenError, SCHEMA_VERSION};
 use super::search;
-use super::{Digest, beside, remove_beside};
+use super::{Digest, beside, private, remove_beside};
 
 /// Why nothing was restored. A database that was there is as it was; one that was not may be there
 /// now, and empty.
@@ -86,7 +86,8 @@ pub fn restore(
         return Err(RestoreError::Damaged { src: src.to_owned(), report });
     }
 
-    schema::create_folder(path)?;
+    let (path, _alone) = schema::prepare(path)?;
+    let path = path.as_path();
     let log = beside(path, "-wal");
     if log.metadata().is_ok_and(|log| log.len() > 0) {
         return Err(RestoreError::Log(log));
@@ -106,10 +107,9 @@ pub fn restore(
 /// Opens the database and keeps everybody else out of it until it is closed. A server has its
 /// database locked for reading as long as it runs, so that this fails beside one.
 fn open_alone(path: &Path) -> Result<Connection, RestoreError> {
+    private::create_file(path).map_err(|source| OpenError::Place { path: path.to_owned(), source })?;
     let open = || {
-        let flags = OpenFlags::SQLITE_OPEN_READ_WRITE
-            | OpenFlags::SQLITE_OPEN_CREATE
-            | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
         let db = Connection::open_with_flags(path, flags)?;
         // One that is refused is not touched.
         db.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;

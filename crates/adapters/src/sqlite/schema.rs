@@ -1,15 +1,20 @@
 //! Opening the database: settings of a connection, migrations, and the check that we know them all.
 
 use std::fs::{self, File};
+use std::io;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use refinery::{Migration, Runner};
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags};
+use rustix::fs::{Access, access};
+use rustix::process::geteuid;
 
 use super::backup::folder_of;
-use super::{beside, page_cache};
+use super::start_lock::StartLock;
+use super::{beside, location, page_cache, private};
 
 mod embedded {
     refinery::embed_migrations!("../../migrations/sqlite");
@@ -34,21 +39,40 @@ pub enum OpenError {
     /// SQLite itself is too old.
     #[error("SQLite {0} has a known bug in write-ahead logging, at least 3.51.3 is needed")]
     OldSqlite(&'static str),
-    /// A file or folder can't be made.
+    /// A folder can't be made.
     #[error("cannot create folder {path}: {source}")]
     Folder {
         /// The folder.
         path: PathBuf,
         /// Why.
-        source: std::io::Error,
+        source: io::Error,
     },
+    /// The path leads nowhere, or the file can't be made.
+    #[error("cannot create database at {path}: {source}")]
+    Place {
+        /// The path.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// There is a folder in its place.
+    #[error("cannot open database at {0}: it is a folder, name a file in it")]
+    IsFolder(PathBuf),
+    /// This user may not read it.
+    #[error("{0}")]
+    Denied(Denied),
+    /// Another process has been starting on it all the time.
+    #[error(
+        "cannot open database at {0}: another hookkeeper is starting on it, or migrates it; wait for it to end, and start again"
+    )]
+    Starting(PathBuf),
     /// What is there of it, or of its log, can't be flushed.
     #[error("cannot flush database at {path}: {source}")]
     Flush {
         /// The database file.
         path: PathBuf,
         /// Why.
-        source: std::io::Error,
+        source: io::Error,
     },
     /// SQLite refuses.
     #[error("cannot open database at {path}: {source}")]
@@ -98,12 +122,52 @@ pub enum OpenError {
     },
 }
 
-/// Opens the database for writing and brings its schema up to date.
-pub(super) fn open_and_migrate(path: &Path) -> Result<Connection, OpenError> {
+/// A file that this user may not read.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "cannot read {path}: it belongs to user {owner} (mode {mode:o}), and this is user {user}; run as that user, or chown the file"
+)]
+pub struct Denied {
+    path: PathBuf,
+    owner: u32,
+    mode: u32,
+    user: u32,
+}
+
+impl Denied {
+    /// `None` if the file may be read, or is not there.
+    pub(super) fn reading(path: &Path) -> Option<Self> {
+        let metadata = fs::metadata(path).ok()?;
+        access(path, Access::READ_OK).err()?;
+        let (owner, mode) = (metadata.uid(), metadata.mode() & 0o777);
+        Some(Self { path: path.to_owned(), owner, mode, user: geteuid().as_raw() })
+    }
+}
+
+/// Finds the place of the database, makes the folder, and keeps other starts away from it as long as the lock is
+/// held. Returns the file.
+pub(super) fn prepare(path: &Path) -> Result<(PathBuf, StartLock), OpenError> {
     if rusqlite::version_number() < SQLITE_VERSION_MIN {
         return Err(OpenError::OldSqlite(rusqlite::version()));
     }
-    create_folder(path)?;
+    let place = |source| OpenError::Place { path: path.to_owned(), source };
+    create_folder(&location::follow(path).map_err(place)?)?;
+    let path = location::resolve(path).map_err(place)?;
+    if path.is_dir() {
+        return Err(OpenError::IsFolder(path));
+    }
+    if let Some(denied) = Denied::reading(&path) {
+        return Err(OpenError::Denied(denied));
+    }
+    match StartLock::take(&path) {
+        Ok(lock) => Ok((path, lock)),
+        Err(error) if error.kind() == io::ErrorKind::TimedOut => Err(OpenError::Starting(path)),
+        Err(source) => Err(OpenError::Place { path, source }),
+    }
+}
+
+/// Opens the database for writing and brings its schema up to date.
+pub(super) fn open_and_migrate(path: &Path) -> Result<Connection, OpenError> {
     settle_what_is_seen(path)?;
     refuse_newer(path)?;
     let mut db = open_writer(path)?;
@@ -122,7 +186,10 @@ fn runner(migrations: &[Migration]) -> Runner {
 /// Opens a database for writing.
 fn open_writer(path: &Path) -> Result<Connection, OpenError> {
     let sqlite = |source| OpenError::Sqlite { path: path.to_owned(), source };
-    let db = Connection::open(path).map_err(sqlite)?;
+    private::create_file(path).map_err(|source| OpenError::Place { path: path.to_owned(), source })?;
+    private::tighten(path);
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let db = Connection::open_with_flags(path, flags).map_err(sqlite)?;
     let mode = prepare_writer(&db).map_err(sqlite)?;
     if mode != "wal" {
         return Err(OpenError::NoWal { path: path.to_owned(), mode });
@@ -203,7 +270,7 @@ fn refuse_newer(path: &Path) -> Result<(), OpenError> {
 /// inside the last one.
 pub(super) fn create_folder(path: &Path) -> Result<(), OpenError> {
     let create = |folder: &Path| {
-        fs::create_dir(folder)?;
+        private::create_folder(folder)?;
         let absolute = fs::canonicalize(folder)?;
         absolute.parent().map_or(Ok(()), |parent| File::open(parent)?.sync_all())
     };

@@ -19,10 +19,10 @@ use std::time::Duration;
 
 use domain::query::{TextQuery, fold_case};
 use rusqlite::types::ValueRef;
-use rusqlite::{Connection, OptionalExtension, Transaction, TransactionBehavior, params};
+use rusqlite::{Connection, OpenFlags, OptionalExtension, Transaction, TransactionBehavior, params};
 
 use super::schema::{self, BUSY_WAIT_MAX, OpenError};
-use super::{beside, remove_beside};
+use super::{beside, private, remove_beside};
 
 /// Characters of a trigram: a shorter text is not found by an index of these.
 const TRIGRAM_CHARS: usize = 3;
@@ -126,7 +126,11 @@ pub(super) fn remove(path: &Path) -> io::Result<()> {
 }
 
 fn open(path: &Path) -> rusqlite::Result<Connection> {
-    let mut index = Connection::open(path_of(path))?;
+    let path = path_of(path);
+    // If it can't be made, SQLite says so.
+    let _ = private::create_file(&path);
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let mut index = Connection::open_with_flags(path, flags)?;
     index.busy_timeout(BUSY_WAIT_MAX)?;
     index.pragma_update_and_check(None, "journal_mode", "wal", |_| Ok(()))?;
     // What a power cut takes is made again.

@@ -8,6 +8,7 @@ mod crash;
 mod disk;
 mod door;
 mod faults;
+mod files;
 mod health;
 mod http;
 mod logs;

@@ -1,0 +1,179 @@
+//! The files of a database: where they are, whose they are, and what is refused in their place.
+
+use std::fs::{self, Permissions};
+use std::os::unix::fs::{PermissionsExt, symlink};
+use std::os::unix::process::CommandExt;
+use std::path::Path;
+use std::process::{Child, Output, Stdio};
+use std::sync::Arc;
+use std::thread;
+
+use rustix::process::{Signal, geteuid};
+use serde_json::json;
+use tempfile::TempDir;
+
+use crate::crash::can_trace;
+use crate::test_app::{SECRET, TestApp, hookkeeper, skipped};
+
+fn new_folder() -> Arc<TempDir> {
+    Arc::new(tempfile::tempdir().unwrap())
+}
+
+fn run(folder: &Path, arguments: &[&str]) -> Output {
+    hookkeeper(folder).args(arguments).output().unwrap()
+}
+
+/// Runs a command that must fail with this code, and returns what it says.
+fn refused(folder: &Path, arguments: &[&str], code: i32) -> String {
+    let output = run(folder, arguments);
+    let stderr = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(code), "{arguments:?}: {stderr}");
+    stderr
+}
+
+fn mode(path: &Path) -> u32 {
+    fs::metadata(path).unwrap().permissions().mode() & 0o777
+}
+
+/// The log was looked for beside the link: it counted as nothing, and after a crash nobody flushed it.
+#[test]
+fn a_database_behind_a_link_has_its_log_beside_the_file() {
+    let folder = new_folder();
+    let (linked, there) = (folder.path().join("data"), folder.path().join("there"));
+    fs::create_dir(&linked).unwrap();
+    fs::create_dir(&there).unwrap();
+    // It leads to where nothing is yet.
+    symlink("../there/inbox.db", linked.join("app.db")).unwrap();
+
+    let mut app = TestApp::on(Arc::clone(&folder), &[]);
+    app.store(&json!({}));
+    assert!(there.join("inbox.db-wal").metadata().unwrap().len() > 0);
+    assert!(app.metric("hookkeeper_wal_bytes") > 0.0);
+    app.signal(Signal::KILL);
+    app.end();
+    let report = run(folder.path(), &["check"]);
+    assert!(report.status.success(), "{report:?}");
+    if !can_trace() {
+        return;
+    }
+    let trace = ["strace", "-D", "-f", "-y", "-qq", "-o", "trace", "-e", "trace=fdatasync,fadvise64"];
+    let app = TestApp::under(&trace, Arc::clone(&folder));
+    assert_eq!(app.total(), 1);
+    app.stop();
+    let calls = fs::read_to_string(folder.path().join("trace")).unwrap();
+    for call in ["fdatasync(", "fadvise64("] {
+        let is_of_log = |line: &str| line.contains(call) && line.contains("there/inbox.db-wal>");
+        assert!(calls.lines().any(is_of_log), "{call}\n{calls}");
+    }
+}
+
+/// Twenty-three of fifty ended with 1: they made the same folder, the same schema, the same index of texts.
+#[test]
+fn first_starts_at_once_on_a_new_folder_all_succeed() {
+    let folder = new_folder();
+    let migrate = |_| {
+        hookkeeper(folder.path()).arg("migrate").stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap()
+    };
+    let migrations: Vec<Child> = (0..20).map(migrate).collect();
+    for migration in migrations {
+        let output = migration.wait_with_output().unwrap();
+        assert!(output.status.success(), "{output:?}");
+    }
+    let folder = new_folder();
+    thread::scope(|scope| {
+        let start = || TestApp::on(Arc::clone(&folder), &[]);
+        let apps: Vec<_> = (0..3).map(|_| scope.spawn(start)).collect();
+        for app in apps.into_iter().map(|app| app.join().unwrap()) {
+            assert_eq!(app.get("/health/ready").status, 200);
+        }
+    });
+}
+
+#[test]
+fn a_folder_in_the_place_of_a_file_is_called_a_folder() {
+    let folder = new_folder();
+    let path = folder.path();
+    fs::create_dir(path.join("inbox")).unwrap();
+    for command in [&["serve"][..], &["migrate"], &["check"], &["backup", "b.db"]] {
+        let said = refused(path, &[command, &["--database-url", "sqlite:///inbox"]].concat(), 1);
+        assert!(said.contains("it is a folder, name a file in it"), "{command:?}: {said}");
+    }
+    run(path, &["migrate"]);
+    let said = refused(path, &["backup", "inbox"], 1);
+    assert!(said.contains("inbox: it is a folder, name a file to make in it"), "{said}");
+    let said = refused(path, &["restore", "inbox", "--database-url", "sqlite:///new.db"], 1);
+    assert!(said.contains("inbox: it is a folder"), "{said}");
+}
+
+/// Nobody, on most systems.
+const STRANGER: u32 = 65_534;
+
+/// Whether this process may become another user; says so if not.
+fn can_be_another() -> bool {
+    let is_root = geteuid().is_root();
+    if !is_root {
+        skipped("only root can start a process as another user");
+    }
+    is_root
+}
+
+/// Somewhere that another user can reach, which a temporary folder is not.
+fn open_folder() -> Arc<TempDir> {
+    let folder = new_folder();
+    fs::set_permissions(folder.path(), Permissions::from_mode(0o755)).unwrap();
+    folder
+}
+
+#[test]
+fn a_database_of_another_user_is_refused_with_the_users_name() {
+    if !can_be_another() {
+        return;
+    }
+    let folder = open_folder();
+    let path = folder.path();
+    assert!(run(path, &["migrate", "--database-url", "sqlite:///app.db"]).status.success());
+    for command in [&["serve"][..], &["check"], &["backup", "b.db"]] {
+        let mut other = hookkeeper(path);
+        other.args(command).args(["--database-url", "sqlite:///app.db"]).uid(STRANGER).gid(STRANGER);
+        let output = other.output().unwrap();
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(1));
+        assert!(said.contains("it belongs to user 0 (mode 600), and this is user 65534"), "{said}");
+    }
+}
+
+/// Any user of the machine could read all messages, or take a lock that stopped webhooks.
+#[test]
+fn files_are_private_whatever_the_umask() {
+    let folder = new_folder();
+    let app = TestApp::under(&["sh", "-c", "umask 0; exec \"$0\""], Arc::clone(&folder));
+    app.store(&json!({}));
+    let data = folder.path().join("data");
+    assert_eq!(mode(&data), 0o700);
+    let files = || data.read_dir().unwrap().map(|file| file.unwrap().path()).collect::<Vec<_>>();
+    assert!(files().len() >= 4, "{:?}", files());
+    for file in files() {
+        assert_eq!(mode(&file), 0o600, "{}", file.display());
+    }
+    let command = "umask 0; \"$0\" backup b.db && \"$0\" restore b.db --database-url sqlite:///new/app.db";
+    let output = std::process::Command::new("sh")
+        .args(["-c", command, env!("CARGO_BIN_EXE_hookkeeper")])
+        .current_dir(folder.path())
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{output:?}");
+    for (name, wanted) in [("b.db", 0o600), ("new", 0o700), ("new/app.db", 0o600)] {
+        assert_eq!(mode(&folder.path().join(name)), wanted, "{name}");
+    }
+    app.stop();
+
+    // As an older version left them. The group keeps what it was given.
+    for file in files() {
+        fs::set_permissions(&file, Permissions::from_mode(0o644)).unwrap();
+    }
+    let app = TestApp::on(folder, &[("WEBHOOK_SECRET", SECRET)]);
+    app.store(&json!({"message_id": "m2"}));
+    for file in files() {
+        assert!(mode(&file) & 0o007 == 0, "{}: {:o}", file.display(), mode(&file));
+    }
+}
