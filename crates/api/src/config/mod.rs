@@ -2,7 +2,9 @@
 //! mistake at once.
 
 mod args;
+mod database_url;
 
+use std::borrow::Cow;
 use std::ffi::{OsStr, OsString};
 use std::fmt;
 use std::fs::File;
@@ -66,7 +68,7 @@ pub struct ConfigError(Vec<Mistake>);
 struct Mistake {
     variable: &'static str,
     value: String,
-    allowed: &'static str,
+    allowed: Cow<'static, str>,
 }
 
 /// The URL of another kind of database may have a password in it: `scheme://user:password@host`.
@@ -120,24 +122,22 @@ impl ConfigError {
         let value = value.filter(|v| !v.is_empty()).unwrap_or(OsStr::new(default));
         let parsed = value.to_str().and_then(parse);
         if parsed.is_none() {
-            self.0.push(Mistake { variable, value: without_credentials(&value.to_string_lossy()), allowed });
+            self.mistake(variable, value, allowed);
         }
         parsed
     }
 
+    fn mistake(&mut self, variable: &'static str, value: &OsStr, allowed: impl Into<Cow<'static, str>>) {
+        let value = without_credentials(&value.to_string_lossy());
+        self.0.push(Mistake { variable, value, allowed: allowed.into() });
+    }
+
     /// The path of the database.
     pub fn database_path(&mut self, args: &DatabaseArgs) -> Option<PathBuf> {
-        self.setting(
-            "DATABASE_URL",
-            args.database_url.as_deref(),
-            DATABASE_URL_DEFAULT,
-            |url| {
-                let path = url.strip_prefix("sqlite:///")?;
-                let names_a_file = !path.is_empty() && !path.ends_with('/') && !path.contains('\0');
-                names_a_file.then(|| PathBuf::from(path))
-            },
-            "sqlite:/// and the path of a file, as in sqlite:///data/app.db or sqlite:////data/app.db",
-        )
+        let url = args.database_url.as_deref().filter(|url| !url.is_empty());
+        let url = url.unwrap_or(OsStr::new(DATABASE_URL_DEFAULT));
+        let parsed = url.to_str().ok_or_else(|| "text in UTF-8".to_owned()).and_then(database_url::parse);
+        parsed.map_err(|allowed| self.mistake("DATABASE_URL", url, allowed)).ok()
     }
 
     /// The address to listen on.
@@ -188,7 +188,7 @@ impl ConfigError {
             (None, Ok(bytes)) if !bytes.is_empty() => Some(Secret::from(bytes)),
             _ => {
                 let value = file.to_string_lossy().into_owned();
-                self.0.push(Mistake { variable: file_variable, value, allowed });
+                self.0.push(Mistake { variable: file_variable, value, allowed: allowed.into() });
                 None
             }
         }
@@ -229,7 +229,7 @@ impl ConfigError {
             (cert, _) => {
                 let variable = if cert.is_some() { "TLS_KEY" } else { "TLS_CERT" };
                 let allowed = "a file in PEM: TLS_CERT and TLS_KEY go together";
-                self.0.push(Mistake { variable, value: String::new(), allowed });
+                self.0.push(Mistake { variable, value: String::new(), allowed: allowed.into() });
                 None
             }
         }
@@ -276,7 +276,7 @@ impl ConfigError {
         // A message that is kept longer than its key would be stored twice.
         if let Some(days) = key_days.filter(|days| message_days.is_none_or(|kept| kept > *days)) {
             let value = days.to_string();
-            self.0.push(Mistake { variable: "DEDUPE_DAYS", value, allowed: DEDUPE_DAYS_ALLOWED });
+            self.0.push(Mistake { variable: "DEDUPE_DAYS", value, allowed: DEDUPE_DAYS_ALLOWED.into() });
         }
         Some(Retention { message_days: message_days?, key_days })
     }

@@ -67,6 +67,38 @@ fn a_database_behind_a_link_has_its_log_beside_the_file() {
     }
 }
 
+#[test]
+fn a_url_that_looks_like_a_mistake_is_refused_and_says_what_to_write() {
+    for (url, says) in [
+        ("sqlite:///file:x.db", "sqlite:///x.db without \"file:\""),
+        ("sqlite:///file:x.db?mode=rwc", "sqlite:///x.db without options"),
+        ("sqlite:///data/x.db?mode=rwc", "sqlite:///data/x.db without options"),
+        ("sqlite:///my%20data/x.db", "sqlite:///my data/x.db"),
+        ("sqlite:///data/x.db\r", "sqlite:///data/x.db without control characters"),
+        ("sqlite:///data/x.db ", "sqlite:///data/x.db without white space"),
+        ("sqlite:///~/x.db", "only a shell knows \"~\""),
+        ("sqlite:///$HOME/x.db", "only a shell knows \"$HOME\""),
+        ("sqlite:///C:\\data\\x.db", "a path of this system"),
+        ("sqlite:///C:/data/x.db", "a path of this system"),
+        ("sqlite:///:memory:", "nothing would be kept"),
+        ("sqlite:///data/..", "not of a folder"),
+    ] {
+        let folder = new_folder();
+        for command in ["serve", "migrate", "check"] {
+            let said = refused(folder.path(), &[command, "--database-url", url], 2);
+            assert!(said.contains(says) && said.contains("DATABASE_URL"), "{url:?}: {said}");
+        }
+        assert_eq!(folder.path().read_dir().unwrap().count(), 0, "{url:?} made files");
+    }
+    // What is only unusual is a name like any other.
+    for name in ["100%.db", "a b.db", "what?.db", "d:.db", "\u{e9}.db", "./data/../x.db", "a~$.db"] {
+        let folder = new_folder();
+        let output = run(folder.path(), &["migrate", "--database-url", &format!("sqlite:///{name}")]);
+        assert!(output.status.success(), "{name}: {output:?}");
+        assert!(folder.path().join(name).is_file(), "{name}");
+    }
+}
+
 /// Twenty-three of fifty ended with 1: they made the same folder, the same schema, the same index of texts.
 #[test]
 fn first_starts_at_once_on_a_new_folder_all_succeed() {
