@@ -4,12 +4,14 @@
 
 SHELL := /bin/sh
 CARGO ?= cargo
-BINARY := target/release/hookkeeper
+# Where cargo builds.
+TARGET := $(or $(CARGO_TARGET_DIR),$(CARGO_BUILD_TARGET_DIR),target)
+BINARY := $(TARGET)/release/hookkeeper
 SECRET_FILE := data/webhook_secret
 
 # For what needs a secret natively: the one that is set, or one of our own in data/, made once.
 define ensure_secret
-mkdir -p data; \
+(umask 077; mkdir -p data); \
 if [ -z "$$WEBHOOK_SECRET" ] && [ -z "$$WEBHOOK_SECRET_FILE" ]; then \
 	if [ ! -s $(SECRET_FILE) ]; then \
 		(umask 077; od -An -N32 -tx1 /dev/urandom | tr -d ' \n' > $(SECRET_FILE)); \
@@ -31,7 +33,7 @@ test: ## run all tests
 
 soak: ## the long tests, an hour and a half: kills, power cuts, random questions, orders of steps, fuzzing
 	@$(CARGO) build --release --locked -p api
-	$(BINARY) selftest target --kills 1000 --seed 42
+	$(BINARY) selftest $(TARGET) --kills 1000 --seed 42
 	POWER_CUTS=20 $(CARGO) test --locked -p api --test it powercut -- --nocapture --test-threads 1
 	MESSAGES=100000 QUESTIONS=10000 $(CARGO) test --locked -p adapters --test it -- differential::
 	INTERLEAVINGS=100000 $(CARGO) test --locked -p adapters --test interleavings
@@ -46,11 +48,11 @@ lint: ## formatting, clippy, docs, layers, what lies in deploy/
 
 demo: ## send a thousand messages, show what came in
 	@$(CARGO) build --release --locked -p api -p bench
-	@$(ensure_secret); target/release/hookkeeper-bench demo
+	@$(ensure_secret); $(TARGET)/release/hookkeeper-bench demo
 
 bench: ## measure ingest: group commit, commit per request, no store (deploy/BENCHMARKS.md has the rest)
 	@$(CARGO) build --release --locked -p bench
-	@target/release/hookkeeper-bench ingest $(ARGS)
+	@$(TARGET)/release/hookkeeper-bench ingest $(ARGS)
 
 up: ## build the image and start it; makes a secret in deploy/.env if there is none
 	@deploy/up.sh
