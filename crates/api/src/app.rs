@@ -26,15 +26,12 @@ use slog::Logger;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::Semaphore;
 
+use crate::bodies::Bodies;
 use crate::connection::{self, Connection, FIRST_HEAD_TIME_MAX, KEEP_ALIVE};
 use crate::door::Door;
 use crate::routes;
 use crate::telemetry::metrics::Metrics;
 use crate::telemetry::request;
-
-/// Bytes of all bodies under way, from the first byte of one until it is answered. A body's buffer may have
-/// grown to twice what is in it; so these take up 128 MiB at most.
-const BODIES_BYTES_MAX: usize = 64 << 20;
 
 /// Bytes of all listings that are being sent. Beside them there are those that are being read and put together,
 /// as many as the store answers at once.
@@ -84,17 +81,14 @@ pub struct App {
 /// Bytes that may still be in memory at once, of what others decide the size of.
 pub struct Budgets {
     /// Of the bodies of requests under way.
-    pub bodies: Semaphore,
+    pub bodies: Bodies,
     /// Of listings that are being sent.
     pub listings: Arc<Semaphore>,
 }
 
 impl Default for Budgets {
     fn default() -> Self {
-        Self {
-            bodies: Semaphore::new(BODIES_BYTES_MAX),
-            listings: Arc::new(Semaphore::new(LISTINGS_BYTES_MAX)),
-        }
+        Self { bodies: Bodies::default(), listings: Arc::new(Semaphore::new(LISTINGS_BYTES_MAX)) }
     }
 }
 

@@ -51,9 +51,14 @@ pub enum ApiError {
     /// What these take up fills the memory that they may have.
     #[error("too many {0} at once")]
     Overloaded(&'static str),
-    /// The body did not come in time.
-    #[error("request body did not arrive within {secs} s")]
+    /// The body did not come in time, or too few bytes of it did.
+    #[error("request body did not {} within {secs} s", match bytes {
+        None => "arrive".to_owned(),
+        Some(bytes) => format!("bring {bytes} bytes or end"),
+    })]
     TooSlow {
+        /// What must come in this time; `None` for all of it.
+        bytes: Option<usize>,
         /// The time that there is.
         secs: u64,
     },

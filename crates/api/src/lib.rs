@@ -4,6 +4,7 @@
 //! reach what reads a stranger's bytes.
 
 pub mod app;
+pub mod bodies;
 pub mod commands;
 pub mod config;
 mod connection;

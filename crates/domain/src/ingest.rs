@@ -75,6 +75,15 @@ impl Ingest {
         self.source.verifier.is_some()
     }
 
+    /// Refuses a webhook of which the headers alone tell that [`receive`](Self::receive) would refuse it.
+    ///
+    /// # Errors
+    /// [`IngestError::NoSecret`], [`IngestError::Refused`].
+    pub fn check_headers(&self, headers: &[(&str, &[u8])]) -> Result<(), IngestError> {
+        let verifier = self.source.verifier.as_ref().ok_or(IngestError::NoSecret)?;
+        Ok(verifier.check_headers(headers)?)
+    }
+
     /// Verifies, validates and stores one webhook; a receipt means that it is on disk.
     ///
     /// Dropping the future once the body was accepted does not cancel the write.

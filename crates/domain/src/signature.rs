@@ -60,6 +60,13 @@ pub enum Refusal {
 ///
 /// Pure CPU: no await, no clock, no network; `now` is passed in for schemes that sign a time.
 pub trait SignatureVerifier: Send + Sync {
+    /// Refuses a request of which the headers alone tell that its signature can't hold, whatever its body. What this
+    /// refuses, [`verify`](Self::verify) refuses for the same reason.
+    ///
+    /// # Errors
+    /// A [`Refusal`].
+    fn check_headers(&self, headers: &[(&str, &[u8])]) -> Result<(), Refusal>;
+
     /// Checks the signature over the raw bytes, comparing in constant time.
     ///
     /// # Errors

@@ -47,6 +47,8 @@ fn check_given(scheme: &XSignature, headers: &[(&str, &[u8])], body: &[u8]) {
         _ => Some(Refusal::Repeated),
     };
     assert_eq!(verify(scheme, headers, body).err(), want);
+    // The headers alone tell all but whether it is the right one.
+    assert_eq!(scheme.check_headers(headers).err(), want.filter(|refusal| *refusal != Refusal::Mismatch));
 }
 
 /// The right signature in every writing that is one, and in some that are none.

@@ -27,11 +27,21 @@ impl XSignature {
     }
 }
 
+/// What a request is signed with.
+fn tag_of(request: InboundRequest<'_>) -> Result<[u8; 32], Refusal> {
+    let value = request.single_header(XSignature::HEADER)?;
+    let mut tag = [0; 32];
+    hex::decode_to_slice(value, &mut tag).map_err(|_| Refusal::Malformed)?;
+    Ok(tag)
+}
+
 impl SignatureVerifier for XSignature {
+    fn check_headers(&self, headers: &[(&str, &[u8])]) -> Result<(), Refusal> {
+        tag_of(InboundRequest { headers, body: b"" }).map(drop)
+    }
+
     fn verify(&self, request: InboundRequest<'_>, _now: Timestamp) -> Result<Verified, Refusal> {
-        let value = request.single_header(Self::HEADER)?;
-        let mut tag = [0; 32];
-        hex::decode_to_slice(value, &mut tag).map_err(|_| Refusal::Malformed)?;
+        let tag = tag_of(request)?;
         if self.0.verify(request.body, &tag) {
             Ok(Verified { body_digest: sha256(request.body) })
         } else {

@@ -17,6 +17,7 @@ use utoipa::openapi::{
     ContentBuilder, Header, Object, OpenApi, Ref, RefOr, ResponseBuilder, Responses, Type,
 };
 
+use crate::bodies::{BODIES, CLIENT_BODIES};
 use crate::config::BODY_BYTES_MAX_DEFAULT;
 use crate::error::{ApiError, ErrorBody, ValidationErrorBody};
 use crate::parameters;
@@ -42,12 +43,17 @@ fn examples() -> [(&'static str, Vec<ApiError>); 5] {
     let webhook = vec![
         ApiError::Incomplete,
         ApiError::Ingest(IngestError::Refused(Refusal::Mismatch)),
-        ApiError::TooSlow { secs: webhook::BODY_TIME_MAX.as_secs() },
+        ApiError::TooSlow { bytes: None, secs: webhook::BODY_TIME_MAX.as_secs() },
+        ApiError::TooSlow {
+            bytes: Some(webhook::BODY_BYTES_PER_PERIOD_MIN),
+            secs: webhook::BODY_PERIOD.as_secs(),
+        },
         ApiError::TooLarge { max: BODY_BYTES_MAX_DEFAULT.parse().expect("it is a number") },
         ApiError::Ingest(payload::decode(b"{}").expect_err("every field is missing").into()),
         ApiError::TooManyRefusals { retry_secs: 1 },
         store(),
-        ApiError::Overloaded(webhook::BODIES),
+        ApiError::Overloaded(BODIES),
+        ApiError::Overloaded(CLIENT_BODIES),
         ApiError::Ingest(IngestError::NoSecret),
     ];
     let invalid_query = parameters::parse("limit=0").expect_err("it is too small");

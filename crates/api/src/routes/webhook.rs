@@ -3,18 +3,18 @@
 use std::rc::Rc;
 use std::time::Duration;
 
-use actix_web::http::header::{CONTENT_LENGTH, HeaderMap};
+use actix_web::http::header::CONTENT_LENGTH;
 use actix_web::web::{Bytes, BytesMut, Data, Payload};
 use actix_web::{HttpRequest, HttpResponse};
 use domain::ingest::{IngestError, Outcome};
-use futures_util::StreamExt;
+use futures_util::{Stream, StreamExt};
 use serde::Serialize;
-use tokio::sync::SemaphorePermit;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout_at};
 use utoipa::openapi::{ObjectBuilder, RefOr, Schema, Type};
 use utoipa::{PartialSchema, ToSchema};
 
 use crate::app::App;
+use crate::bodies::BodyMemory;
 use crate::connection::Turn;
 use crate::error::ApiError;
 use crate::routes::messages::{EXAMPLE, NewMessageBody};
@@ -24,8 +24,12 @@ use crate::routes::result_of;
 /// takes less, and who takes longer keeps a connection from others.
 pub(crate) const BODY_TIME_MAX: Duration = Duration::from_secs(10);
 
-/// What there may be too much of.
-pub(crate) const BODIES: &str = "request bodies";
+/// A body brings at least [`BODY_BYTES_PER_PERIOD_MIN`] in each period, or its end: one that stalls holds memory for
+/// nothing. Two lost packets in a row delay it by less.
+pub(crate) const BODY_PERIOD: Duration = Duration::from_secs(5);
+
+/// See [`BODY_PERIOD`]. What is smaller has to come whole within the first.
+pub(crate) const BODY_BYTES_PER_PERIOD_MIN: usize = 16 << 10;
 
 /// What a body's buffer has at first, whatever length its head claims: a claim costs nothing.
 const BODY_BYTES_RESERVED: usize = 4 << 10;
@@ -73,16 +77,15 @@ pub(super) async fn receive(
     payload: Payload,
     app: Data<App>,
 ) -> Result<HttpResponse, ApiError> {
-    // The permit is the body's place in memory: it is held until the message is answered.
-    let (body, _permit) = {
-        let _reading = request.conn_data::<Rc<Turn>>().expect("every connection has one").read_body();
-        match timeout(BODY_TIME_MAX, read(request.headers(), payload, &app)).await {
-            Ok(received) => received?,
-            Err(_) => return Err(ApiError::TooSlow { secs: BODY_TIME_MAX.as_secs() }),
-        }
-    };
     let headers: Vec<(&str, &[u8])> =
         request.headers().iter().map(|(name, value)| (name.as_str(), value.as_bytes())).collect();
+    // What no body can mend is not worth waiting for one.
+    app.ingest.check_headers(&headers).map_err(|error| refusal(error, &app, &request))?;
+    // The memory is the body's until the message is answered.
+    let (body, _memory) = {
+        let _reading = request.conn_data::<Rc<Turn>>().expect("every connection has one").read_body();
+        read(&request, payload, &app).await?
+    };
     let receipt = app.ingest.receive(&headers, body).await.map_err(|error| refusal(error, &app, &request))?;
 
     let mut response =
@@ -101,30 +104,72 @@ fn refusal(error: IngestError, app: &App, request: &HttpRequest) -> ApiError {
     error.into()
 }
 
-/// The whole body and its place in memory, or an error as soon as it is clear that it is too large.
+/// The whole body and its memory, or an error as soon as it is clear that it is too large or too slow.
 async fn read<'a>(
-    headers: &HeaderMap,
+    request: &HttpRequest,
     mut payload: Payload,
     app: &'a App,
-) -> Result<(Bytes, SemaphorePermit<'a>), ApiError> {
+) -> Result<(Bytes, BodyMemory<'a>), ApiError> {
     let bytes_max = app.body_bytes_max;
-    let too_many = || ApiError::Overloaded(BODIES);
     let too_large = ApiError::TooLarge { max: bytes_max };
-    let claimed =
-        headers.get(CONTENT_LENGTH).and_then(|v| v.to_str().ok()).and_then(|v| v.parse::<u64>().ok());
+    let claimed = request.headers().get(CONTENT_LENGTH);
+    let claimed = claimed.and_then(|v| v.to_str().ok()).and_then(|v| v.parse::<u64>().ok());
     if claimed.is_some_and(|n| n > bytes_max as u64) {
         return Err(too_large);
     }
+    let mut memory = app.budgets.bodies.begin(app.door.client(request))?;
     let mut body = BytesMut::with_capacity(BODY_BYTES_RESERVED);
-    let mut permit = app.budgets.bodies.try_acquire_many(0).map_err(|_| too_many())?;
-    while let Some(chunk) = payload.next().await {
+    let mut pace = Pace::new(Instant::now());
+    while let Some(chunk) = pace.next_of(&mut payload).await? {
         let chunk = chunk.map_err(|_| ApiError::Incomplete)?;
         if body.len() + chunk.len() > bytes_max {
             return Err(too_large);
         }
-        let bytes = u32::try_from(chunk.len()).unwrap_or(u32::MAX);
-        permit.merge(app.budgets.bodies.try_acquire_many(bytes).map_err(|_| too_many())?);
+        memory.grow(chunk.len())?;
         body.extend_from_slice(&chunk);
     }
-    Ok((body.freeze(), permit))
+    Ok((body.freeze(), memory))
+}
+
+/// How fast a body comes.
+struct Pace {
+    deadline: Instant,
+    period_end: Instant,
+    period_bytes: usize,
+}
+
+impl Pace {
+    fn new(now: Instant) -> Self {
+        Self { deadline: now + BODY_TIME_MAX, period_end: now + BODY_PERIOD, period_bytes: 0 }
+    }
+
+    /// The next part of a body, or [`ApiError::TooSlow`].
+    async fn next_of<T>(
+        &mut self,
+        payload: &mut (impl Stream<Item = Result<Bytes, T>> + Unpin),
+    ) -> Result<Option<Result<Bytes, T>>, ApiError> {
+        loop {
+            match timeout_at(self.period_end.min(self.deadline), payload.next()).await {
+                Ok(part) => {
+                    if let Some(Ok(bytes)) = &part {
+                        self.period_bytes += bytes.len();
+                    }
+                    return Ok(part);
+                }
+                Err(_) if self.deadline <= self.period_end => {
+                    return Err(ApiError::TooSlow { bytes: None, secs: BODY_TIME_MAX.as_secs() });
+                }
+                Err(_) if self.period_bytes < BODY_BYTES_PER_PERIOD_MIN => {
+                    return Err(ApiError::TooSlow {
+                        bytes: Some(BODY_BYTES_PER_PERIOD_MIN),
+                        secs: BODY_PERIOD.as_secs(),
+                    });
+                }
+                Err(_) => {
+                    self.period_end += BODY_PERIOD;
+                    self.period_bytes = 0;
+                }
+            }
+        }
+    }
 }

@@ -315,8 +315,11 @@ fn after_a_413_the_connection_is_usable_or_closed() {
     body.extend_from_slice(&smuggled);
     for head in [("Content-Length", body.len().to_string()), ("Transfer-Encoding", "chunked".to_owned())] {
         let mut connection = app.connect();
-        let mut bytes =
-            format!("POST /webhook HTTP/1.1\r\nHost: test\r\n{}: {}\r\n\r\n", head.0, head.1).into_bytes();
+        let mut bytes = format!(
+            "POST /webhook HTTP/1.1\r\nHost: test\r\nX-Signature: {EXAMPLE_SIGNATURE}\r\n{}: {}\r\n\r\n",
+            head.0, head.1
+        )
+        .into_bytes();
         bytes.extend(if head.1 == "chunked" { chunked(&body) } else { body.clone() });
         assert_eq!(connection.ask(&bytes).status, 413);
         connection.send(&request("GET", "/health/live", &[], b""));
@@ -395,13 +398,13 @@ fn a_full_queue_is_503_and_nothing_is_lost_by_trying_again() {
     assert_eq!(app.total(), 90);
 }
 
-/// Goal: what is being received can't fill the memory, whoever sends it. Method: more unsigned bodies than
-/// there is room for, each but for its last byte.
+/// Goal: what is being received can't fill the memory, whoever sends it. Method: more bodies than one
+/// client has room for, each but for its last byte.
 #[test]
 fn bodies_that_never_end_are_refused_when_they_fill_their_memory() {
     let app = TestApp::start();
     let body = vec![b'x'; MEBIBYTE];
-    let bytes = request("POST", "/webhook", &[], &body);
+    let bytes = request("POST", "/webhook", &[("X-Signature", EXAMPLE_SIGNATURE.as_bytes())], &body);
     let mut connections: Vec<_> = (0..80).map(|_| app.connect()).collect();
     for connection in &mut connections {
         connection.send(&bytes[..bytes.len() - 1]);
@@ -409,7 +412,7 @@ fn bodies_that_never_end_are_refused_when_they_fill_their_memory() {
     let line = app.log_line(|line| line["status"] == 503);
     assert_eq!(
         (&line["result"], &line["error"]),
-        (&json!("unavailable"), &json!("too many request bodies at once"))
+        (&json!("unavailable"), &json!("too many request bodies of one client at once"))
     );
     drop(connections);
     for _ in 0..80 {
@@ -436,7 +439,7 @@ fn a_body_that_breaks_off_is_not_received() {
     assert_eq!(app.total(), 0);
 }
 
-/// The one test that takes its time: the ten seconds of the limit.
+/// The one test that takes its time: the five seconds in which a small body has to come.
 #[test]
 fn a_body_that_does_not_arrive_in_time_is_408() {
     let app = TestApp::start();

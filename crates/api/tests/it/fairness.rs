@@ -1,0 +1,125 @@
+//! One client takes all that it can, and the others are served as if it were not there.
+
+use std::io::Read;
+
+use serde_json::json;
+
+use crate::test_app::{Connection, EXAMPLE, EXAMPLE_SIGNATURE, TestApp, payload, request, webhook};
+
+const MEBIBYTE: usize = 1 << 20;
+
+/// A webhook that looks signed, all but the last byte of its body.
+fn endless(body_bytes: usize) -> Vec<u8> {
+    let signature = [("X-Signature", EXAMPLE_SIGNATURE.as_bytes())];
+    let mut bytes = request("POST", "/webhook", &signature, &vec![b'x'; body_bytes]);
+    bytes.pop();
+    bytes
+}
+
+#[test]
+fn a_missing_or_malformed_signature_is_refused_before_its_body_comes() {
+    let app = TestApp::start();
+    let twice = [EXAMPLE_SIGNATURE, EXAMPLE_SIGNATURE];
+    for signatures in [&[][..], &[""], &["zz"], &[&EXAMPLE_SIGNATURE[..62]], &twice] {
+        for framing in ["Content-Length: 1000000", "Transfer-Encoding: chunked"] {
+            let mut head = format!("POST /webhook HTTP/1.1\r\nHost: test\r\n{framing}\r\n");
+            for signature in signatures {
+                head += &format!("X-Signature: {signature}\r\n");
+            }
+            head += "\r\n";
+            let mut connection = app.connect();
+            let answer = connection.ask(head.as_bytes());
+            assert_eq!(
+                (answer.status, answer.json()),
+                (401, json!({"detail": "invalid signature"})),
+                "{head}"
+            );
+            // What comes late is no request.
+            let body = request("GET", "/stats", &[], b"").repeat(10);
+            let late = if framing.starts_with('T') {
+                [format!("{:x}\r\n", body.len()).as_bytes(), &body, b"\r\n0\r\n\r\n"].concat()
+            } else {
+                body
+            };
+            connection.send(&late);
+            connection.send(&request("GET", "/health/live", &[], b""));
+            if let Some(next) = connection.answer(true) {
+                assert_eq!(next.json(), json!({"status": "live"}), "{head}");
+            }
+        }
+    }
+    assert_eq!(app.metric("http_requests_total{path=\"/stats\",status=\"200\"}"), 0.0);
+    assert_eq!(app.metric("webhook_requests_total{result=\"invalid_signature\"}"), 10.0);
+}
+
+#[test]
+fn without_a_secret_no_body_is_waited_for() {
+    let app = TestApp::with(&[("WEBHOOK_SECRET", "")]);
+    assert_eq!(app.connect().ask(&endless(MEBIBYTE)[..500]).status, 503);
+}
+
+/// Goal: bodies that do not end take nothing from others. Method: one client sends more of them than there is room
+/// for altogether.
+#[test]
+fn one_client_does_not_take_the_memory_of_all_bodies() {
+    let app = TestApp::start();
+    let bytes = endless(MEBIBYTE);
+    let mut held: Vec<_> = (0..70).map(|_| Connection::from(2, app.addr)).collect();
+    for connection in &mut held {
+        connection.send(&bytes);
+    }
+    let line = app.log_line(|line| line["status"] == 503);
+    assert_eq!(line["error"], "too many request bodies of one client at once");
+    let large = payload(&json!({"message_id": "large", "padding": "x".repeat(MEBIBYTE - 1000)})).to_string();
+    for body in [EXAMPLE, large.as_bytes()] {
+        assert_eq!(Connection::from(3, app.addr).ask(&webhook(body)).status, 200);
+    }
+}
+
+/// Method: four clients take all that large bodies may take, and would take all there is; a fifth has a small one.
+#[test]
+fn memory_is_kept_for_small_bodies() {
+    let app = TestApp::with(&[("BODY_BYTES_MAX", "16777216")]);
+    let bytes = endless(16 * MEBIBYTE);
+    let held: Vec<_> = std::thread::scope(|scope| {
+        let hold = |host| {
+            let mut connection = Connection::from(host, app.addr);
+            connection.send(&bytes);
+            connection
+        };
+        let held: Vec<_> = (10..14).map(|host| scope.spawn(move || hold(host))).collect();
+        held.into_iter().map(|thread| thread.join().unwrap()).collect()
+    });
+    let line = app.log_line(|line| line["status"] == 503);
+    assert_eq!(line["error"], "too many request bodies at once");
+    assert_eq!(Connection::from(3, app.addr).ask(&webhook(EXAMPLE)).status, 200);
+    drop(held);
+}
+
+/// What the address of a proxy has is not shared by all who come through it.
+#[test]
+fn behind_a_proxy_the_share_is_that_of_the_forwarded_client() {
+    let app = TestApp::with(&[("TRUSTED_PROXIES", "127.0.0.1")]);
+    let of_client = |client: &str, body_bytes: usize| {
+        let signature =
+            [("X-Signature", EXAMPLE_SIGNATURE.as_bytes()), ("X-Forwarded-For", client.as_bytes())];
+        request("POST", "/webhook", &signature, &vec![b'x'; body_bytes])
+    };
+    let bytes = of_client("203.0.113.9", MEBIBYTE);
+    let mut held: Vec<_> = (0..17).map(|_| app.connect()).collect();
+    for connection in &mut held {
+        connection.send(&bytes[..bytes.len() - 1]);
+    }
+    app.log_line(|line| line["status"] == 503);
+    assert_eq!(app.ask(&of_client("203.0.113.10", MEBIBYTE)).status, 401, "it is read to its end");
+}
+
+/// The end of a connection that was refused in the middle of a body comes by itself.
+#[test]
+fn what_was_refused_before_its_body_is_not_kept_open() {
+    let app = TestApp::start();
+    let mut connection = app.connect();
+    let answer = connection.ask(&request("POST", "/webhook", &[], &vec![b'x'; MEBIBYTE])[..100]);
+    assert_eq!((answer.status, answer.headers["connection"].as_str()), (401, "close"));
+    assert_eq!(connection.stream().read(&mut [0]).unwrap_or(0), 0);
+}
