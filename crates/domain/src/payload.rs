@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::collections::BTreeSet;
 use std::fmt;
 
-use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
+use serde::de::{Deserialize, Deserializer, Error, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
 use crate::message::{Content, MessageId, MessageText, PhoneNumber, Rule, SentAt};
@@ -60,7 +60,9 @@ pub enum Problem {
     #[error("must be a string")]
     NotAString,
     /// The field is a string with an escape that stands for no Unicode scalar value.
-    #[error("must be a string of Unicode characters")]
+    #[error(
+        "must be Unicode text: one of its \\u escapes is half of a surrogate pair, without the other half"
+    )]
     NotUnicode,
     /// The field is a string that breaks its rule.
     #[error(transparent)]
@@ -79,6 +81,7 @@ pub fn decode(body: &[u8]) -> Result<Content, InvalidPayload> {
 
     let mut errors = Vec::new();
     for key in &fields.duplicated {
+        let key = String::from_utf8_lossy(key);
         let shown = &key[..key.floor_char_boundary(KEY_BYTES_SHOWN_MAX)];
         errors.push(FieldError { field: Some(shown.to_owned()), problem: Problem::Duplicated });
     }
@@ -98,7 +101,7 @@ pub fn decode(body: &[u8]) -> Result<Content, InvalidPayload> {
         }
         (message_id, ..) => {
             errors.truncate(FIELD_ERRORS_MAX);
-            let message_id = message_id.filter(|_| !fields.duplicated.contains("message_id"));
+            let message_id = message_id.filter(|_| !fields.duplicated.contains(&b"message_id"[..]));
             Err(InvalidPayload { message_id, errors })
         }
     }
@@ -133,7 +136,7 @@ struct Fields<'a> {
     to: Option<&'a RawValue>,
     ts: Option<&'a RawValue>,
     text: Option<&'a RawValue>,
-    duplicated: BTreeSet<String>,
+    duplicated: BTreeSet<Cow<'a, [u8]>>,
 }
 
 impl<'a> Fields<'a> {
@@ -171,26 +174,56 @@ impl<'de> Visitor<'de> for FieldsVisitor {
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
         let mut fields = Fields::default();
-        let mut seen: BTreeSet<String> = BTreeSet::new();
-        while let Some(key) = map.next_key::<Cow<'de, str>>()? {
+        let mut seen: BTreeSet<Cow<'de, [u8]>> = BTreeSet::new();
+        while let Some(key) = map.next_key::<&RawValue>()? {
+            let Key(key) = serde_json::from_str(key.get()).map_err(A::Error::custom)?;
             let value: &RawValue = map.next_value()?;
             let known = match key.as_ref() {
-                "message_id" => Some(&mut fields.message_id),
-                "from" => Some(&mut fields.from),
-                "to" => Some(&mut fields.to),
-                "ts" => Some(&mut fields.ts),
-                "text" => Some(&mut fields.text),
+                b"message_id" => Some(&mut fields.message_id),
+                b"from" => Some(&mut fields.from),
+                b"to" => Some(&mut fields.to),
+                b"ts" => Some(&mut fields.ts),
+                b"text" => Some(&mut fields.text),
                 _ => None,
             };
             let first = match known {
                 Some(slot) => slot.replace(value).is_none(),
-                None => seen.insert(key.clone().into_owned()),
+                None => seen.insert(key.clone()),
             };
             if !first {
-                fields.duplicated.insert(key.into_owned());
+                fields.duplicated.insert(key);
             }
         }
         Ok(fields)
+    }
+}
+
+/// A key with its escapes taken apart: UTF-8, but for half of a surrogate pair, which JSON allows and Unicode does
+/// not. Such a key is unknown, and so it is ignored.
+struct Key<'a>(Cow<'a, [u8]>);
+
+impl<'de> Deserialize<'de> for Key<'de> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        // serde_json has bytes take half of a pair as three bytes (WTF-8), and strings refuse it.
+        deserializer.deserialize_bytes(KeyVisitor)
+    }
+}
+
+struct KeyVisitor;
+
+impl<'de> Visitor<'de> for KeyVisitor {
+    type Value = Key<'de>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a key")
+    }
+
+    fn visit_borrowed_bytes<E>(self, key: &'de [u8]) -> Result<Self::Value, E> {
+        Ok(Key(Cow::Borrowed(key)))
+    }
+
+    fn visit_bytes<E>(self, key: &[u8]) -> Result<Self::Value, E> {
+        Ok(Key(Cow::Owned(key.to_vec())))
     }
 }
 
@@ -292,6 +325,24 @@ mod tests {
     fn a_lone_surrogate_is_an_error_of_its_field() {
         let got = problems(br#"{"message_id":"\ud800","from":"+1","to":"+2","ts":"2025-01-15T10:00:00Z"}"#);
         assert_eq!(got, [(Some("message_id".to_owned()), Problem::NotUnicode)]);
+        assert!(Problem::NotUnicode.to_string().contains("half of a surrogate pair"));
+    }
+
+    #[test]
+    fn a_lone_surrogate_in_an_unknown_key_is_ignored_and_twice_is_a_repeat() {
+        let with = |keys: &str| {
+            let body = valid().to_string();
+            [body.trim_end_matches('}'), ",", keys, "}"].concat()
+        };
+        for key in [r"\ud83d", r"\udE00", r"\ude00\ud83d", r"x\ud83d", r"text\ud83d", r"\ud83d\u0041"] {
+            assert!(decode(with(&format!(r#""{key}":{{"{key}":"{key}"}}"#)).as_bytes()).is_ok(), "{key}");
+            let twice = with(&format!(r#""{key}":1,"{}":2"#, key.replace("ud83d", "uD83D")));
+            assert!(matches!(problems(twice.as_bytes())[..], [(Some(_), Problem::Duplicated)]), "{key}");
+        }
+        let other = with(r#""\ud83d":1,"\ud83e":2,"\ud83d\ude00":3,"x\ud83d":4,"\ufffd":5"#);
+        assert!(decode(other.as_bytes()).is_ok());
+        let same = with(r#""\ud83d\ude00":1,"😀":2"#);
+        assert_eq!(problems(same.as_bytes()), [(Some("😀".to_owned()), Problem::Duplicated)]);
     }
 
     proptest! {

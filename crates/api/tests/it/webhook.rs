@@ -222,6 +222,26 @@ fn unknown_fields_are_ignored_and_a_repeated_key_is_422() {
     assert_eq!(app.total(), 1);
 }
 
+/// JSON allows an escape that is half of a surrogate pair. It is no Unicode text, and no part of an unknown field
+/// matters.
+#[test]
+fn half_an_emoji_is_422_in_a_text_and_ignored_in_the_name_of_an_unknown_field() {
+    let app = TestApp::start();
+    let answer = app.receive(br#"{"message_id":"ls1","from":"+1","to":"+2","ts":"2025-01-15T10:00:00Z","text":"half an emoji \ud83d"}"#);
+    assert_eq!(answer.broken_fields(), ["text"]);
+    let msg = answer.json()["detail"][0]["msg"].clone();
+    assert!(msg.as_str().unwrap().contains("half of a surrogate pair"), "{msg}");
+    let answer = app.receive(
+        br#"{"message_id":"ls3","from":"+1","to":"+2","ts":"2025-01-15T10:00:00Z","text":"ok","\ud83d":1}"#,
+    );
+    assert_eq!(answer.status, 200, "{answer:?}");
+    assert_eq!(app.ids("/messages"), ["ls3"]);
+    let answer = app.receive(
+        br#"{"message_id":"ls4","from":"+1","to":"+2","ts":"2025-01-15T10:00:00Z","\ud83d":1,"\uD83D":1}"#,
+    );
+    assert_eq!(answer.broken_fields().len(), 1);
+}
+
 #[test]
 fn the_first_message_of_an_id_is_kept_whatever_the_second_says() {
     let app = TestApp::start();
