@@ -1,6 +1,5 @@
 //! `hookkeeper serve`: receives until it is told to stop.
 
-use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -30,6 +29,7 @@ use crate::retention::{self, Retention};
 use crate::signals::{self, Signal, Signals};
 use crate::telemetry::log;
 use crate::telemetry::metrics::Metrics;
+use crate::telemetry::stdout::Stdout;
 use crate::tls::Tls;
 
 /// Serve: receive webhooks, answer queries (also the default).
@@ -109,7 +109,8 @@ impl Config {
 pub fn run(args: &Args) -> Result<(), Error> {
     let config = Config::read(args)?;
     let metrics = Metrics::new().expect("every metric has a valid name of its own");
-    let (log, guard) = log::start(config.log_level, io::stdout(), metrics.log_lines_lost())
+    let (log, guard) = Stdout::open()
+        .and_then(|stdout| log::start(config.log_level, stdout, metrics.log_lines_lost()))
         .map_err(Error::io("start the log"))?;
     let result = actix_web::rt::System::new().block_on(serve(config, &log, metrics));
     if let Err(error) = &result {

@@ -81,7 +81,7 @@ impl Metrics {
             commit_failures: IntCounter::new("hookkeeper_commit_failures_total", "Commits that failed.")?,
             log_lines_lost: IntCounter::new(
                 "hookkeeper_log_lines_lost_total",
-                "Log lines that were lost because nobody read the log.",
+                "Log lines that were lost because they could not be written.",
             )?,
             ready: IntGauge::new("hookkeeper_ready", "1 if /health/ready would answer 200, else 0.")?,
             last_message: GaugeVec::new(

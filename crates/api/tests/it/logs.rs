@@ -1,10 +1,19 @@
 //! Section 7: the log.
 
 use std::collections::BTreeSet;
+use std::fs::File;
+use std::io::{BufRead, BufReader};
+use std::net::SocketAddr;
+use std::process::{Child, Stdio};
 
+use rustix::fs::{OFlags, fcntl_setfl};
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
+use tempfile::TempDir;
 
-use crate::test_app::{EXAMPLE, EXAMPLE_SIGNATURE, SECRET, TestApp, request, sign};
+use crate::test_app::{
+    Connection, EXAMPLE, EXAMPLE_SIGNATURE, SECRET, TestApp, hookkeeper, request, sign, wait_for,
+};
 
 fn keys(line: &Value) -> BTreeSet<&str> {
     line.as_object().unwrap().keys().map(String::as_str).collect()
@@ -132,5 +141,92 @@ fn the_level_chooses_the_lines() {
         let status = |line: &String| serde_json::from_str::<Value>(line).unwrap()["status"].as_u64();
         let logged: Vec<u64> = lines.iter().filter_map(status).collect();
         assert_eq!(logged, statuses, "{level}");
+    }
+}
+
+/// A service that logs to where the test wants it to, on an address of the test's own: the log does not tell.
+struct LoggingTo {
+    child: Child,
+    addr: SocketAddr,
+    _folder: TempDir,
+}
+
+impl LoggingTo {
+    fn start(stdout: impl Into<Stdio>, addr: &str) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let mut command = hookkeeper(folder.path());
+        let child = command.env("BIND_ADDR", addr).env("WEBHOOK_SECRET", SECRET).stdout(stdout).spawn();
+        Self { child: child.unwrap(), addr: wait_for(addr.parse().unwrap()), _folder: folder }
+    }
+
+    /// Requests that are 404, each a line of some 400 bytes.
+    fn ask(&self, requests: usize) {
+        let mut connection = Connection::to(self.addr);
+        for n in 0..requests {
+            let target = format!("/{n}/{}", "x".repeat(256));
+            assert_eq!(connection.ask(&request("GET", &target, &[], b"")).status, 404);
+        }
+    }
+
+    fn lines_lost(&self) -> u64 {
+        let metrics = Connection::to(self.addr).ask(&request("GET", "/metrics", &[], b"")).body;
+        let lost = metrics.lines().find_map(|line| line.strip_prefix("hookkeeper_log_lines_lost_total "));
+        lost.unwrap().parse().unwrap()
+    }
+
+    /// Waits until so many lines were lost: they are written after their requests are answered.
+    fn wait_for_lines_lost(&self, lines: u64) {
+        let deadline = std::time::Instant::now() + std::time::Duration::from_secs(30);
+        while self.lines_lost() < lines {
+            assert!(std::time::Instant::now() < deadline, "lost {} of {lines}", self.lines_lost());
+        }
+    }
+
+    fn stop(mut self) {
+        kill_process(Pid::from_child(&self.child), Signal::TERM).unwrap();
+        assert!(self.child.wait().unwrap().success());
+    }
+}
+
+impl Drop for LoggingTo {
+    fn drop(&mut self) {
+        // It may have ended already.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// A parent in Node.js hands its child a pipe that does not block. Method: four times as many lines as the pipe holds,
+/// of which none is read before all requests are answered.
+#[test]
+fn a_standard_output_that_does_not_block_gets_every_line_whole() {
+    let (reading, writing) = std::io::pipe().unwrap();
+    fcntl_setfl(&writing, OFlags::NONBLOCK).unwrap();
+    let app = LoggingTo::start(writing, "127.78.0.1:7878");
+    app.ask(600);
+    let lines = std::thread::spawn(move || BufReader::new(reading).lines().collect::<Result<Vec<_>, _>>());
+    assert_eq!(app.lines_lost(), 0);
+    app.stop();
+    let lines = lines.join().unwrap().unwrap();
+    let statuses = lines.iter().map(|line| {
+        let line: Value = serde_json::from_str(line).unwrap_or_else(|e| panic!("{e}: {line}"));
+        line["status"].clone()
+    });
+    assert_eq!(statuses.filter(|status| *status == 404).count(), 600);
+}
+
+#[test]
+fn a_log_on_a_full_disk_or_a_closed_pipe_loses_lines_and_counts_them() {
+    let (reading, writing) = std::io::pipe().unwrap();
+    drop(reading);
+    for (stdout, addr) in [
+        (Stdio::from(File::create("/dev/full").unwrap()), "127.78.0.2:7878"),
+        (Stdio::from(writing), "127.78.0.3:7878"),
+    ] {
+        let app = LoggingTo::start(stdout, addr);
+        app.ask(100);
+        // "listening", too.
+        app.wait_for_lines_lost(101);
+        app.stop();
     }
 }
