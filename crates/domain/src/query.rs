@@ -35,6 +35,9 @@ pub const PAGE_LIMIT_MAX: u16 = 100;
 /// Messages of one page if nothing is said.
 pub const PAGE_LIMIT_DEFAULT: u16 = 50;
 
+/// Entries that a question passes over before its page, and is no search for that yet.
+const PASSED_OVER_MAX: u64 = 1_000;
+
 /// How many of the busiest senders the statistics name.
 pub const TOP_SENDERS_MAX: u16 = 10;
 
@@ -47,6 +50,19 @@ pub struct Filter {
     pub since: Option<ExactTime>,
     /// With this in the text.
     pub text: Option<TextQuery>,
+}
+
+impl Filter {
+    /// Whether a page of what it wants may be much more work than the page is long: texts are looked through, or
+    /// entries are counted or passed over one by one, as many as there are. All other questions are some
+    /// look-ups.
+    #[must_use]
+    pub fn is_search(&self, page: &Page) -> bool {
+        let is_walked = self.sender.is_some() || page.after.is_some();
+        self.text.is_some()
+            || self.sender.is_some() && self.since.is_some()
+            || is_walked && page.offset > PASSED_OVER_MAX
+    }
 }
 
 /// A stretch of a listing.

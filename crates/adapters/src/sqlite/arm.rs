@@ -42,7 +42,7 @@ pub(super) fn indexed(filter: &Filter, indexed_seq: i64) -> Arm {
 
 /// All that a filter wants, by the index of texts: what this has, and the messages that it does not have yet.
 pub(super) fn searched(filter: &Filter, search: Search) -> [Arm; 2] {
-    let Search { matching, searched_seq } = search;
+    let Search { matching, searched_seq, .. } = search;
     [
         Arm::new(BY_TEXT, [])
             .and("t.texts MATCH ?", [matching.into()])

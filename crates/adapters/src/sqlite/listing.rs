@@ -1,14 +1,17 @@
 //! One page of a listing, and how many messages match.
 
+use std::collections::BinaryHeap;
+
 use domain::message::{MessageId, MessageKey, MessageText, PhoneNumber, SentAt};
 use domain::query::{Filter, Listing, Message, Page, TextQuery};
 use domain::source::SourceName;
 use domain::store::Seq;
+use domain::time::ExactTime;
 use rusqlite::types::{Value, ValueRef};
 use rusqlite::{Row, Transaction, params, params_from_iter};
 
 use super::arm::{Arm, indexed, searched};
-use super::row::{RowPlace, finer, parsed};
+use super::row::{self, RowPlace, finer, parsed};
 use super::search::Search;
 use super::sender_counts::count_indexed;
 use super::tail::{Entry, Stretch, Tail};
@@ -17,8 +20,13 @@ use super::time_counts;
 /// Offsets from which on the way to the first message is looked up and not walked.
 const SKIPPED_OFFSET_MIN: u64 = 1_000;
 
-/// Messages of a sender that are looked through one by one; if there are more, the index of texts is asked.
+/// Messages of a sender, or since a time, that are looked through one by one whatever is looked for; if there are more,
+/// and more than the index of texts is expected to find, that is asked.
 const SEARCHED_MESSAGES_MIN: u64 = 10_000;
+
+/// Places that are kept while messages are counted, those of the page and what it leaves out: a megabyte or two.
+/// A page beyond these is looked for once all are counted.
+const COLLECTED_PLACES_MAX: u64 = 10_000;
 
 pub(super) fn list(
     tx: &Transaction<'_>,
@@ -29,23 +37,41 @@ pub(super) fn list(
     // The index of texts comes first, as it wants to.
     let search = filter.text.as_ref().map(|text| Search::of(tx, text)).transpose()?.flatten();
     let unindexed = tail.unindexed(tx)?;
-    let mut found = find(tx, &unindexed, filter, search)?;
-    let total = total(tx, filter, &unindexed, &found)?;
+    let found = find(tx, &unindexed, filter, search)?;
     // One more than the page has room for tells whether there is a next one.
     let limit = u64::from(page.limit) + 1;
+    let is_in_one_pass = filter.text.is_some() && limit.saturating_add(page.offset) <= COLLECTED_PLACES_MAX;
+    let (mut seqs, total) = if is_in_one_pass {
+        collect(tx, &found, page.after.as_ref(), limit, page.offset)?
+    } else {
+        let total = total(tx, filter, &unindexed, &found)?;
+        (page_of(tx, filter, page, &unindexed, found, limit, total)?, total)
+    };
+    let is_more = seqs.len() > usize::from(page.limit);
+    seqs.truncate(page.limit.into());
+    let messages: Vec<Message> = seqs.iter().map(|seq| read(tx, *seq)).collect::<rusqlite::Result<_>>()?;
+    let next = messages.last().filter(|_| is_more).map(Message::place);
+    Ok(Listing { messages, total, next })
+}
+
+/// The arrivals of up to `limit` messages of the page, when `total` match.
+fn page_of(
+    tx: &Transaction<'_>,
+    filter: &Filter,
+    page: &Page,
+    unindexed: &Stretch,
+    mut found: Found<'_>,
+    limit: u64,
+    total: u64,
+) -> rusqlite::Result<Vec<i64>> {
     let is_by_time = filter.sender.is_none() && filter.text.is_none();
-    let mut seqs = match &page.after {
-        _ if page.offset >= total => Vec::new(),
-        Some(place) => {
-            found.arms = found.arms.into_iter().map(|arm| arm.after(place)).collect();
-            let place = (
-                place.sent_at.at().as_micros(),
-                finer(place.sent_at.finer()),
-                place.message_id.as_str(),
-                place.seq.0,
-            );
-            found.in_tail.retain(|entry| entry.place() > place);
-            walk(tx, found, limit, page.offset)?
+    match &page.after {
+        _ if page.offset >= total => Ok(Vec::new()),
+        Some(after) => {
+            found.arms = found.arms.into_iter().map(|arm| arm.after(after)).collect();
+            let after = place_of(after);
+            found.in_tail.retain(|entry| entry.place() > after);
+            walk(tx, found, limit, page.offset)
         }
         None if page.offset >= SKIPPED_OFFSET_MIN && is_by_time => {
             let offset_in_all = message_count(tx)? - total + page.offset;
@@ -56,15 +82,15 @@ pub(super) fn list(
             let offset = if is_all_wanted { offset_in_all - skipped } else { page.offset };
             found.arms = found.arms.into_iter().map(|arm| arm.not_before(from_us)).collect();
             found.in_tail.retain(|entry| entry.ts_us >= from_us);
-            walk(tx, found, limit, offset)?
+            walk(tx, found, limit, offset)
         }
-        None => walk(tx, found, limit, page.offset)?,
-    };
-    let is_more = seqs.len() > usize::from(page.limit);
-    seqs.truncate(page.limit.into());
-    let messages: Vec<Message> = seqs.iter().map(|seq| read(tx, *seq)).collect::<rusqlite::Result<_>>()?;
-    let next = messages.last().filter(|_| is_more).map(Message::place);
-    Ok(Listing { messages, total, next })
+        None => walk(tx, found, limit, page.offset),
+    }
+}
+
+fn place_of(place: &domain::query::Place) -> row::Place<'_> {
+    let domain::query::Place { sent_at, message_id, seq } = place;
+    (sent_at.at().as_micros(), finer(sent_at.finer()), message_id.as_str(), seq.0)
 }
 
 /// What a filter wants: what these parts of the database have, and these messages of the tail.
@@ -79,12 +105,8 @@ fn find<'a>(
     filter: &Filter,
     search: Option<Search>,
 ) -> rusqlite::Result<Found<'a>> {
-    let n_of_sender = match &filter.sender {
-        Some(sender) => count_indexed(tx, sender)?,
-        None => u64::MAX,
-    };
     if let Some(search) = search
-        && n_of_sender > SEARCHED_MESSAGES_MIN
+        && n_to_look_through(tx, unindexed, filter)? > search.n_expected.max(SEARCHED_MESSAGES_MIN)
     {
         return Ok(Found { arms: searched(filter, search).into(), in_tail: Vec::new() });
     }
@@ -98,6 +120,13 @@ fn find<'a>(
         in_tail = with_text(tx, in_tail, text)?;
     }
     Ok(Found { arms: vec![indexed(filter, unindexed.after_seq)], in_tail })
+}
+
+/// How many indexed messages are to be looked through for a text without the index of texts, at most.
+fn n_to_look_through(tx: &Transaction<'_>, unindexed: &Stretch, filter: &Filter) -> rusqlite::Result<u64> {
+    let of_sender = filter.sender.as_deref().map(|sender| count_indexed(tx, sender)).transpose()?;
+    let since = filter.since.as_ref().map(|since| count_since_span(tx, unindexed, since)).transpose()?;
+    Ok(of_sender.into_iter().chain(since).min().unwrap_or(u64::MAX))
 }
 
 /// Those of these messages that have it.
@@ -115,6 +144,54 @@ fn with_text<'a>(
         }
     }
     Ok(found)
+}
+
+/// The same as [`walk`], and how many match in all, in one pass: for what is looked for in texts, which takes long.
+fn collect(
+    tx: &Transaction<'_>,
+    found: &Found<'_>,
+    after: Option<&domain::query::Place>,
+    limit: u64,
+    offset: u64,
+) -> rusqlite::Result<(Vec<i64>, u64)> {
+    let n_kept = usize::try_from(limit + offset).unwrap_or(usize::MAX);
+    let after = after.map(place_of);
+    let mut total = 0;
+    // The last of those kept is on top.
+    let mut first: BinaryHeap<RowPlace> = BinaryHeap::new();
+    for arm in &found.arms {
+        let (select, values) = arm.select("i.ts_us, i.ts_finer, i.message_id, i.seq");
+        let mut select = tx.prepare_cached(&select)?;
+        let mut rows = select.query(params_from_iter(values))?;
+        while let Some(row) = rows.next()? {
+            total += 1;
+            let ts_us: i64 = row.get(0)?;
+            let is_late = first.len() == n_kept && first.peek().is_some_and(|last| last.place().0 < ts_us);
+            if !is_late {
+                keep_first(&mut first, n_kept, after, RowPlace::read(row)?);
+            }
+        }
+    }
+    for entry in &found.in_tail {
+        total += 1;
+        keep_first(&mut first, n_kept, after, RowPlace::of(entry.place()));
+    }
+    let page = first.into_sorted_vec().into_iter().skip(n_kept - usize::try_from(limit).unwrap_or(n_kept));
+    Ok((page.map(|place| place.seq).collect(), total))
+}
+
+fn keep_first(
+    first: &mut BinaryHeap<RowPlace>,
+    n_max: usize,
+    after: Option<row::Place<'_>>,
+    place: RowPlace,
+) {
+    if after.is_none_or(|after| place.place() > after) {
+        first.push(place);
+        if first.len() > n_max {
+            first.pop();
+        }
+    }
 }
 
 /// The arrivals of the messages in order of time, so many after those that are left out.
@@ -185,8 +262,7 @@ fn total(
                     params![unindexed.after_seq, time_counts::start_of_span(ts_us), ts_us, finer],
                     |row| row.get(0),
                 )?;
-            let n_indexed = message_count(tx)? - unindexed.iter().count() as u64;
-            Ok(n_indexed - time_counts::count_before_span(tx, ts_us)? - in_span + n_in_tail)
+            Ok(count_since_span(tx, unindexed, since)? - in_span + n_in_tail)
         }
         _ => found.arms.iter().try_fold(n_in_tail, |total, arm| {
             let (select, values) = arm.select("count(*)");
@@ -194,6 +270,12 @@ fn total(
             Ok(total + n)
         }),
     }
+}
+
+/// How many indexed messages are not older than the span of level 0 that holds a time.
+fn count_since_span(tx: &Transaction<'_>, unindexed: &Stretch, since: &ExactTime) -> rusqlite::Result<u64> {
+    let n_indexed = message_count(tx)? - unindexed.iter().count() as u64;
+    Ok(n_indexed - time_counts::count_before_span(tx, since.at().as_micros())?)
 }
 
 fn message_count(tx: &Transaction<'_>) -> rusqlite::Result<u64> {

@@ -20,8 +20,12 @@ use super::search;
 use super::statistics::stats;
 use super::tail::Tail;
 
-/// Questions answered at once. They compete with the writer for the same cores and disk.
-const READS_MAX: u32 = 4;
+/// Look-ups answered at once. They compete with the writer for the same cores and disk.
+const LOOK_UPS_MAX: u32 = 4;
+
+/// Searches ([`Filter::is_search`]) answered at once, which take up to ten thousand times as long: a look-up never
+/// waits for one.
+const SEARCHES_MAX: u32 = 4;
 
 /// How long a question waits for its turn.
 const READ_WAIT_MAX: Duration = Duration::from_secs(2);
@@ -36,7 +40,8 @@ const STEPS_PER_LOOK: i32 = 1_000;
 pub(super) struct Reader {
     tail: Tail,
     pool: Pool<SqliteConnectionManager>,
-    turns: Arc<Semaphore>,
+    look_ups: Arc<Semaphore>,
+    searches: Arc<Semaphore>,
     ready_turn: Arc<Semaphore>,
 }
 
@@ -52,7 +57,7 @@ impl Reader {
             });
         // One more than questions have turns: readiness has a turn of its own and never waits for a slow one.
         let pool = Pool::builder()
-            .max_size(READS_MAX + 1)
+            .max_size(LOOK_UPS_MAX + SEARCHES_MAX + 1)
             .test_on_check_out(false)
             .idle_timeout(None)
             .max_lifetime(None)
@@ -62,23 +67,25 @@ impl Reader {
         Ok(Self {
             tail,
             pool,
-            turns: Arc::new(Semaphore::new(READS_MAX as usize)),
+            look_ups: Arc::new(Semaphore::new(LOOK_UPS_MAX as usize)),
+            searches: Arc::new(Semaphore::new(SEARCHES_MAX as usize)),
             ready_turn: Arc::new(Semaphore::new(1)),
         })
     }
 
     pub(super) async fn list(&self, filter: Filter, page: Page) -> Result<Listing, StoreError> {
         let tail = self.tail.clone();
-        self.in_turn(&self.turns, "list messages", move |tx| list(tx, &tail, &filter, &page)).await
+        let turns = if filter.is_search(&page) { &self.searches } else { &self.look_ups };
+        self.in_turn(turns, "list messages", move |tx| list(tx, &tail, &filter, &page)).await
     }
 
     pub(super) async fn stats(&self) -> Result<Stats, StoreError> {
         let tail = self.tail.clone();
-        self.in_turn(&self.turns, "read statistics", move |tx| stats(tx, &tail)).await
+        self.in_turn(&self.look_ups, "read statistics", move |tx| stats(tx, &tail)).await
     }
 
     pub(super) async fn unindexed_texts(&self) -> Result<u64, StoreError> {
-        self.in_turn(&self.turns, "look at the index of texts", search::unindexed).await
+        self.in_turn(&self.look_ups, "look at the index of texts", search::unindexed).await
     }
 
     pub(super) async fn ready(&self) -> Result<(), StoreError> {

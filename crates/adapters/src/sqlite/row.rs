@@ -1,5 +1,7 @@
 //! Columns as the types that they were when they were stored.
 
+use std::cmp::Ordering;
+
 use domain::message::Rule;
 use rusqlite::Row;
 use rusqlite::types::Type;
@@ -46,7 +48,37 @@ impl RowPlace {
         Ok(Self { ts_us: row.get(0)?, ts_finer: row.get(1)?, message_id: row.get(2)?, seq: row.get(3)? })
     }
 
+    /// The same of what is not in a row.
+    pub(super) fn of((ts_us, ts_finer, message_id, seq): Place<'_>) -> Self {
+        Self {
+            ts_us,
+            ts_finer: ts_finer.unwrap_or_default().to_owned(),
+            message_id: message_id.to_owned(),
+            seq,
+        }
+    }
+
     pub(super) fn place(&self) -> Place<'_> {
         (self.ts_us, finer(&self.ts_finer), &self.message_id, self.seq)
     }
 }
+
+impl Ord for RowPlace {
+    fn cmp(&self, other: &Self) -> Ordering {
+        self.place().cmp(&other.place())
+    }
+}
+
+impl PartialOrd for RowPlace {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl PartialEq for RowPlace {
+    fn eq(&self, other: &Self) -> bool {
+        self.place() == other.place()
+    }
+}
+
+impl Eq for RowPlace {}

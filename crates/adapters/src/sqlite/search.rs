@@ -277,6 +277,9 @@ pub(super) struct Search {
     pub(super) matching: String,
     /// The last message that is indexed.
     pub(super) searched_seq: i64,
+    /// How many messages the rarest of its trigrams is in, about: as if it were as frequent everywhere as among
+    /// the oldest.
+    pub(super) n_expected: u64,
 }
 
 impl Search {
@@ -289,8 +292,9 @@ impl Search {
         if trigrams.is_empty() {
             return Ok(None);
         }
-        let searched_seq =
-            tx.prepare_cached("SELECT searched_seq FROM search.progress")?.query_row([], |row| row.get(0))?;
+        let (searched_seq, purged_seq): (i64, i64) = tx
+            .prepare_cached("SELECT searched_seq, purged_seq FROM search.progress")?
+            .query_row([], |row| Ok((row.get(0)?, row.get(1)?)))?;
         let mut by_rarity = Vec::new();
         for trigram in trigrams {
             let matching = format!("\"{}\"", trigram.replace('"', "\"\""));
@@ -302,9 +306,16 @@ impl Search {
             by_rarity.push((hit.map_or(i64::MIN, |seq| -seq), matching));
         }
         by_rarity.sort();
+        let n_expected = match by_rarity[0].0 {
+            i64::MIN => u64::from(COMPARED_HITS),
+            hit => {
+                let n_places = |to: i64| u64::try_from(to - purged_seq).unwrap_or(0).max(1);
+                n_places(searched_seq).saturating_mul(COMPARED_HITS.into()) / n_places(-hit)
+            }
+        };
         by_rarity.truncate(QUERY_TRIGRAMS_MAX);
         let rarest: Vec<String> = by_rarity.into_iter().map(|(_, matching)| matching).collect();
-        Ok(Some(Self { matching: rarest.join(" AND "), searched_seq }))
+        Ok(Some(Self { matching: rarest.join(" AND "), searched_seq, n_expected }))
     }
 }
 

@@ -6,4 +6,5 @@ mod backup;
 mod differential;
 mod layout;
 mod model;
+mod questions;
 mod sqlite;
