@@ -27,8 +27,8 @@ const SLICE_ENTRIES_MIN: usize = 512;
 /// a message waits that comes just then.
 const IDLE_ENTRIES: usize = 1024;
 
-/// Memory of the tail from which on it is indexed at once. Only messages with senders of hundreds of digits
-/// come near it.
+/// Memory of the tail from which on it is indexed at once. Only what an older version stored, with senders of thousands
+/// of digits, comes near it.
 const TAIL_BYTES_MAX: usize = 64 << 20;
 
 pub(super) const APPEND: &str = "append messages";
@@ -45,6 +45,8 @@ const CACHE_KIB: u64 = 16 << 10;
 pub(super) struct Inbox {
     db: Connection,
     tail: Tail,
+    /// The mark that it leaves where it has written.
+    writer_id: i64,
     /// `None` after a failed transaction, until it is read anew.
     memory: Option<Memory>,
 }
@@ -53,6 +55,8 @@ pub(super) struct Inbox {
 pub(super) struct Memory {
     /// Of what was read: it changes when another connection writes.
     data_version: i64,
+    /// As they were read, or written last: they tell whether what another connection wrote matters here.
+    totals: Totals,
     pub(super) tail: Tail,
     /// What this transaction stores: the end of the tail once it is committed.
     stored: Vec<Entry>,
@@ -86,7 +90,8 @@ impl Inbox {
         // and memory that was more once is not all given back.
         db.release_memory()?;
         db.pragma_update(None, "cache_size", format!("-{CACHE_KIB}"))?;
-        Ok(Self { db, tail, memory: Some(memory) })
+        let writer_id = db.query_row("SELECT random()", [], |row| row.get(0))?;
+        Ok(Self { db, tail, writer_id, memory: Some(memory) })
     }
 
     pub(super) fn db(&self) -> &Connection {
@@ -133,15 +138,23 @@ impl Inbox {
         work: impl FnOnce(&Transaction<'_>, &mut Memory) -> rusqlite::Result<T>,
     ) -> Result<T, StoreError> {
         let not_committed = |error| store_error(operation, error);
-        let memory = self.memory.take();
         let tx = self.db.transaction_with_behavior(TransactionBehavior::Immediate).map_err(not_committed)?;
         // What another process has written meanwhile has to be known, too.
         let data_version = data_version(&tx).map_err(not_committed)?;
-        let mut memory = match memory.filter(|memory| memory.data_version == data_version) {
-            Some(memory) => memory,
-            None => Memory::read(&tx, &self.tail).map_err(not_committed)?,
+        let mut memory = match self.memory.take() {
+            Some(memory) if memory.data_version == data_version => memory,
+            // Others write, too: Litestream has tables of its own.
+            Some(memory) if memory.totals == Totals::read(&tx).map_err(not_committed)? => {
+                Memory { data_version, ..memory }
+            }
+            _ => Memory::read(&tx, &self.tail).map_err(not_committed)?,
         };
-        let done = work(&tx, &mut memory).map_err(not_committed)?;
+        let done = memory.leave_mark(&tx, self.writer_id).and_then(|()| work(&tx, &mut memory));
+        let done = done.and_then(|done| {
+            memory.totals = Totals::read(&tx)?;
+            Ok(done)
+        });
+        let done = done.map_err(not_committed)?;
         if let Err(error) = tx.commit() {
             // rusqlite has tried to roll back. If the transaction was open until then, it is gone; if
             // SQLite had ended it by itself, the write-ahead log may hold it or not, and only a look after
@@ -165,6 +178,7 @@ impl Memory {
         let is_ranked: bool = db.query_row("SELECT is_ranked FROM totals", [], |row| row.get(0))?;
         let mut memory = Self {
             data_version: data_version(db)?,
+            totals: Totals::read(db)?,
             tail: tail.clone(),
             stored: Vec::new(),
             seqs: HashMap::new(),
@@ -184,6 +198,14 @@ impl Memory {
             memory.senders.add(db, &entry.sender, 1)?;
         }
         Ok(memory)
+    }
+
+    /// From now on whoever remembers what it wrote itself knows that it was not the last.
+    fn leave_mark(&self, tx: &Transaction<'_>, writer_id: i64) -> rusqlite::Result<()> {
+        if self.totals.writer_id != writer_id {
+            tx.execute("UPDATE totals SET writer_id = ?1", [writer_id])?;
+        }
+        Ok(())
     }
 
     fn has_chores(&self) -> bool {
@@ -277,6 +299,38 @@ impl Memory {
         }
         self.indexed_seq = run.messages().to_seq;
         self.tail.forget(self.indexed_seq);
+    }
+}
+
+/// The row of totals: all else that the writer remembers changes together with one of these.
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct Totals {
+    /// The mark of who wrote last.
+    writer_id: i64,
+    last_seq: i64,
+    indexed_seq: i64,
+    purged_seq: i64,
+    message_count: i64,
+    sender_count: i64,
+    is_ranked: bool,
+}
+
+impl Totals {
+    fn read(db: &Connection) -> rusqlite::Result<Self> {
+        db.prepare_cached(
+            "SELECT writer_id, last_seq, indexed_seq, purged_seq, message_count, sender_count, is_ranked FROM totals",
+        )?
+        .query_row([], |row| {
+            Ok(Self {
+                writer_id: row.get(0)?,
+                last_seq: row.get(1)?,
+                indexed_seq: row.get(2)?,
+                purged_seq: row.get(3)?,
+                message_count: row.get(4)?,
+                sender_count: row.get(5)?,
+                is_ranked: row.get(6)?,
+            })
+        })
     }
 }
 

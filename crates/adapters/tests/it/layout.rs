@@ -11,7 +11,7 @@ use domain::contract::Sample;
 use domain::memory::MemoryStore;
 use domain::message::NewMessage;
 use domain::query::{Filter, MessageQuery, Page, TextQuery};
-use domain::store::{Appended, MessageStore};
+use domain::store::{Appended, MessageStore, StoreErrorKind};
 use domain::time::{ExactTime, Timestamp};
 use rusqlite::Connection;
 
@@ -203,6 +203,33 @@ async fn what_another_writer_stored_is_seen() {
     one.close().await;
     other.close().await;
     assert_sound(&path, 8_100);
+}
+
+/// Goal: what another program writes into tables of its own (Litestream does) costs the writer nothing, nor does a
+/// lock that it could not have. Method: the run under way goes on, which an earlier version began anew each time, so
+/// that nothing was ever indexed.
+#[tokio::test]
+async fn what_another_program_writes_does_not_begin_the_run_anew() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("app.db");
+    let store = open(&path);
+    append(&[&store], 1..17_001).await;
+    let other = Connection::open(&path).unwrap();
+    other.execute_batch("CREATE TABLE others (n)").unwrap();
+    for n in 34..62 {
+        append(&[&store], n * 500 + 1..(n + 1) * 500 + 1).await;
+        other.execute("INSERT INTO others VALUES (?1)", [n]).unwrap();
+    }
+    assert_eq!(indexed_seq(&path), 16_383, "the first run was published");
+    append(&[&store], 31_001..40_001).await;
+    other.execute_batch("BEGIN IMMEDIATE").unwrap();
+    let error = store.append(vec![message(40_001)]).await.unwrap_err();
+    assert_eq!(error.kind, StoreErrorKind::Busy);
+    other.execute_batch("COMMIT").unwrap();
+    append(&[&store], 40_001..47_001).await;
+    assert_eq!(indexed_seq(&path), 32_767, "the second one was");
+    store.close().await;
+    assert_sound(&path, 47_000);
 }
 
 /// Goal: what has expired is gone from every answer, and its key is not: a late repeat is a duplicate. Method: the
