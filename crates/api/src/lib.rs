@@ -14,6 +14,7 @@ pub mod error;
 pub mod open_files;
 mod openapi;
 pub mod parameters;
+mod printable;
 pub mod retention;
 mod routes;
 pub mod share;

@@ -15,6 +15,7 @@ use ureq::tls::{PemItem, RootCerts, TlsConfig, parse_pem};
 use ureq::typestate::AgentScope;
 
 use super::Error;
+use crate::printable::printable;
 
 /// For one answer: more than a server needs that is stuck in a commit and gives up.
 const ANSWER_TIME_MAX: Duration = Duration::from_secs(30);
@@ -89,7 +90,7 @@ pub(super) struct Answer {
 
 impl fmt::Display for Answer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} {}", self.status, self.body)
+        write!(f, "{} {}", self.status, printable(&self.body))
     }
 }
 

@@ -7,6 +7,7 @@ use ureq::tls::TlsConfig;
 
 use super::Error;
 use crate::config::{BindArgs, ConfigError, TlsArgs};
+use crate::printable::printable;
 
 /// Less than the five seconds that a container's health check is usually given.
 const ANSWER_TIME_MAX: Duration = Duration::from_secs(4);
@@ -53,5 +54,5 @@ pub fn run(args: &Args) -> Result<(), Error> {
         return Ok(());
     }
     let body = response.body_mut().read_to_string().unwrap_or_default();
-    Err(no(format!("{} {body}", response.status())))
+    Err(no(format!("{} {}", response.status(), printable(&body))))
 }

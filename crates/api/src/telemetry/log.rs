@@ -15,6 +15,8 @@ use domain::time::Clock;
 use prometheus::IntCounter;
 use slog::{Drain, KV, Level, LevelFilter, Logger, OwnedKV, Record, Serializer};
 
+use crate::printable::printable_json;
+
 /// Lines that may wait, in bytes: some ten thousand, a fifth of a second at the fastest.
 const WAITING_BYTES_MAX: usize = 2 << 20;
 
@@ -84,6 +86,9 @@ impl KV for BaseKeys {
     }
 }
 
+/// The first byte beyond the printable ones of ASCII.
+const DELETE: u8 = 0x7f;
+
 /// The line that is being put together; a flush ends it.
 struct Line {
     bytes: Vec<u8>,
@@ -97,7 +102,12 @@ impl Write for Line {
     }
 
     fn flush(&mut self) -> io::Result<()> {
-        self.lines.push(&self.bytes);
+        // JSON has no more to escape than C0, which is not all that a terminal minds.
+        if self.bytes.iter().all(|byte| *byte < DELETE) {
+            self.lines.push(&self.bytes);
+        } else {
+            self.lines.push(printable_json(&String::from_utf8_lossy(&self.bytes)).as_bytes());
+        }
         self.bytes.clear();
         Ok(())
     }

@@ -24,6 +24,10 @@ const UNKNOWN_PATH: &str = "unknown";
 /// Longest path in a log line, in bytes; longer ones are a scanner's.
 const PATH_BYTES_LOGGED_MAX: usize = 256;
 
+/// Longest method in a log line, in bytes: twice the longest that is registered (RFC 5789 and others, IANA's "HTTP
+/// Method Registry").
+const METHOD_BYTES_LOGGED_MAX: usize = 32;
+
 /// Names the request in its answer as in its line.
 pub(crate) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
@@ -73,7 +77,7 @@ fn finish<B>(
 
     let line = RequestLine {
         request_id,
-        method: request.method().as_str(),
+        method: cut(request.method().as_str(), METHOD_BYTES_LOGGED_MAX),
         path: cut(request.path(), PATH_BYTES_LOGGED_MAX),
         status,
         latency_ms: latency.as_secs_f64() * 1000.0,

@@ -1,7 +1,7 @@
 //! The other commands, as a shell runs them.
 
 use std::io::{BufRead, BufReader, Write};
-use std::net::TcpListener;
+use std::net::{SocketAddr, TcpListener};
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
 use std::sync::Arc;
@@ -232,9 +232,8 @@ fn send_to(url: &str, arguments: &[&str], variables: &[(&str, &str)]) -> (Option
     (output.status.code(), text(output.stdout), text(output.stderr))
 }
 
-/// Method: a server that redirects to its login page, which is 200 to all who ask.
-#[test]
-fn send_counts_only_what_says_that_it_stored_the_message() {
+/// A server of the test's own, which answers a request line with what `answer` makes of it.
+fn answering(answer: fn(&str) -> String) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let addr = listener.local_addr().unwrap();
     std::thread::spawn(move || {
@@ -243,16 +242,42 @@ fn send_counts_only_what_says_that_it_stored_the_message() {
             let mut target = String::new();
             // Whoever hangs up here is not answered.
             let _ = reader.read_line(&mut target);
-            let answer = if target.contains(" /login ") {
-                "HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 13\r\n\r\n<p>Log in</p>"
-            } else {
-                "HTTP/1.1 302 Found\r\nConnection: close\r\nLocation: /login\r\nContent-Length: 0\r\n\r\n"
-            };
             let mut line = String::new();
             while reader.read_line(&mut line).is_ok_and(|n| n > 2) {
                 line.clear();
             }
-            let _ = (&stream).write_all(answer.as_bytes());
+            let _ = (&stream).write_all(answer(&target).as_bytes());
+        }
+    });
+    addr
+}
+
+/// What a server says goes to a terminal, and nobody has vouched for that server.
+#[test]
+fn what_a_server_says_is_printed_without_what_a_terminal_would_act_on() {
+    let addr = answering(|_| {
+        let body = "\u{1b}]0;owned\u{7}\u{9b}2J\u{202e}no\n  7 × 200".to_owned() + &"x".repeat(100_000);
+        format!("HTTP/1.1 400 Bad\r\nConnection: close\r\nContent-Length: {}\r\n\r\n{body}", body.len())
+    });
+    let folder = tempfile::tempdir().unwrap();
+    let (_, _, sent) = send_to(&format!("http://{addr}/webhook"), &[], &[]);
+    let health = run(folder.path(), &["healthcheck", "--bind-addr", &addr.to_string()], b"");
+    for said in [sent, String::from_utf8(health.stderr).unwrap()] {
+        assert!(said.contains(r"\u{1b}]0;owned\u{7}\u{9b}2J\u{202e}no\u{a}  7"), "{said}");
+        assert!(!said.chars().any(|c| c != '\n' && (c.is_control() || c == '\u{202e}')), "{said}");
+        assert!(said.len() < 2000, "{}", said.len());
+    }
+}
+
+/// Method: a server that redirects to its login page, which is 200 to all who ask.
+#[test]
+fn send_counts_only_what_says_that_it_stored_the_message() {
+    let addr = answering(|target| {
+        if target.contains(" /login ") {
+            "HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 13\r\n\r\n<p>Log in</p>".to_owned()
+        } else {
+            "HTTP/1.1 302 Found\r\nConnection: close\r\nLocation: /login\r\nContent-Length: 0\r\n\r\n"
+                .to_owned()
         }
     });
     for (path, reason) in [("webhook", "302 to \"/login\""), ("login", "200 without X-Webhook-Result")] {

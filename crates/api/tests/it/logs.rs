@@ -115,11 +115,30 @@ fn no_secret_no_digest_no_text_is_in_any_line() {
 }
 
 #[test]
-fn a_long_path_is_cut() {
+fn a_long_path_or_method_is_cut() {
     let app = TestApp::start();
     app.get(&format!("/{}", "x".repeat(2000)));
     let line = app.log_line(|line| line["status"] == 404);
-    assert!(line["path"].as_str().unwrap().len() == 256);
+    assert_eq!(line["path"].as_str().unwrap().len(), 256);
+    app.ask(&request(&"M".repeat(100_000), "/webhook", &[], b""));
+    let line = app.log_line(|line| line["status"] == 405);
+    assert_eq!(line["method"], "M".repeat(32));
+}
+
+/// `journalctl -o cat` and `less` hand a line to a terminal as it stands.
+#[test]
+fn no_character_of_a_line_acts_on_what_shows_it() {
+    let app = TestApp::start();
+    let id = "\u{1b}[2J \u{7f}\u{9b}31m \u{85}\u{2028}\u{2029} \u{202e}olleh\u{2066} \u{200b}\u{feff}\u{e0001} नमस्ते 😀";
+    app.store(&json!({ "message_id": id }));
+    let lines = app.stop();
+    let line = lines.iter().find(|line| line.contains("created")).unwrap();
+    assert_eq!(serde_json::from_str::<Value>(line).unwrap()["message_id"], id);
+    assert!(
+        line.ends_with(r#"olleh\u2066 \u200b\ufeff\udb40\udc01 नमस्ते 😀","dup":false,"result":"created"}"#),
+        "{line}"
+    );
+    assert!(!line.chars().any(|c| c.is_control() || "\u{2028}\u{2029}\u{202e}\u{2066}\u{200b}".contains(c)));
 }
 
 #[test]
