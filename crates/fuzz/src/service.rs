@@ -54,7 +54,7 @@ impl Service {
         let thread = thread::spawn(move || {
             let folder = tempfile::tempdir().unwrap();
             let metrics = Metrics::new().unwrap();
-            let (log, _guard) = log::start(slog::Level::Info, lines, metrics.log_lines_lost()).unwrap();
+            let (log, _guard) = log::start(slog::Level::Debug, lines, metrics.log_lines_lost()).unwrap();
             actix_web::rt::System::new().block_on(async {
                 let store = Arc::new(
                     SqliteStore::open(SqliteOptions {

@@ -18,6 +18,12 @@ use crate::error::{ApiError, ErrorBody, ValidationErrorBody};
 /// Where webhooks come in.
 pub(crate) const WEBHOOK: &str = "/webhook";
 
+/// Whether the process runs.
+pub(crate) const LIVE: &str = "/health/live";
+
+/// Whether it can work.
+pub(crate) const READY: &str = "/health/ready";
+
 /// `result` of a webhook that was received.
 pub(crate) fn result_of(outcome: Outcome) -> &'static str {
     match outcome {
@@ -72,8 +78,8 @@ pub(crate) fn asking(service: &mut ServiceConfig) {
 /// What every listener has beside its routes.
 pub(crate) fn everywhere(service: &mut ServiceConfig) {
     service
-        .service(read("/health/live", ops::live))
-        .service(read("/health/ready", ops::ready))
+        .service(read(LIVE, ops::live))
+        .service(read(READY, ops::ready))
         .default_service(web::to(|| async { Err::<HttpResponse, _>(ApiError::NotFound) }));
 }
 

@@ -1,5 +1,6 @@
 //! Around every request: its id, its one line in the log, its counts.
 
+use std::net::IpAddr;
 use std::time::Instant;
 
 use actix_web::body::MessageBody;
@@ -10,10 +11,9 @@ use actix_web::middleware::Next;
 use actix_web::web::Data;
 use actix_web::{Error, rt};
 use domain::ingest::{Outcome, Receipt};
-use slog::{KV, Logger, Record, Serializer};
+use slog::{KV, Record, Serializer};
 use uuid::Uuid;
 
-use super::metrics::Metrics;
 use crate::app::App;
 use crate::error::ApiError;
 use crate::routes;
@@ -42,7 +42,7 @@ pub async fn observe<B: MessageBody + 'static>(
     let run = async move {
         let mut response = next.call(request).await?;
         let request_id = Uuid::now_v7().to_string();
-        finish(&app.log, &app.metrics, &response, &request_id, started);
+        finish(&app, &response, &request_id, started);
         let value = HeaderValue::from_str(&request_id).expect("a UUID is printable ASCII");
         response.headers_mut().insert(REQUEST_ID, value);
         Ok(response)
@@ -50,13 +50,8 @@ pub async fn observe<B: MessageBody + 'static>(
     rt::spawn(run).await.map_err(actix_web::error::ErrorInternalServerError)?
 }
 
-fn finish<B>(
-    log: &Logger,
-    metrics: &Metrics,
-    response: &ServiceResponse<B>,
-    request_id: &str,
-    started: Instant,
-) {
+fn finish<B>(app: &App, response: &ServiceResponse<B>, request_id: &str, started: Instant) {
+    let App { log, metrics, door, .. } = app;
     let request = response.request();
     let latency = started.elapsed();
     let status = response.status().as_u16();
@@ -82,12 +77,16 @@ fn finish<B>(
         status,
         latency_ms: latency.as_secs_f64() * 1000.0,
         webhook,
+        client: matches!(status, 401 | 429).then(|| door.client(request)),
         error: error.and_then(ApiError::cause),
     };
-    match status {
+    match (status, route.as_deref()) {
         // A signature that does not hold is somebody's mistake or somebody's attack.
-        401 | 500.. => slog::error!(log, ""; line),
-        400.. => slog::warn!(log, ""; line),
+        (401, _) if is_webhook => slog::error!(log, ""; line),
+        (500.., _) => slog::error!(log, ""; line),
+        (400.., _) => slog::warn!(log, ""; line),
+        // Probes ask every few seconds, and what is well is not worth a line then.
+        (_, Some(routes::LIVE | routes::READY)) => slog::debug!(log, ""; line),
         _ => slog::info!(log, ""; line),
     }
 }
@@ -104,6 +103,8 @@ struct RequestLine<'a> {
     status: u16,
     latency_ms: f64,
     webhook: Option<WebhookLine>,
+    /// Who was refused, so that it can be told or blocked.
+    client: Option<IpAddr>,
     error: Option<String>,
 }
 
@@ -146,6 +147,9 @@ impl KV for RequestLine<'_> {
             }
             serializer.emit_bool("dup", webhook.dup)?;
             serializer.emit_str("result", webhook.result)?;
+        }
+        if let Some(client) = self.client {
+            serializer.emit_arguments("client", &format_args!("{client}"))?;
         }
         match &self.error {
             Some(error) => serializer.emit_str("error", error),

@@ -48,7 +48,7 @@ fn a_webhook_line_has_the_keys_of_the_contract() {
 
 #[test]
 fn every_request_has_one_line_and_there_is_nothing_else() {
-    let app = TestApp::start();
+    let app = TestApp::with(&[("LOG_LEVEL", "DEBUG")]);
     let mut ids = BTreeSet::new();
     for n in 0..20 {
         ids.insert(app.get("/health/live").headers["x-request-id"].clone());
@@ -144,16 +144,19 @@ fn no_character_of_a_line_acts_on_what_shows_it() {
 #[test]
 fn the_level_chooses_the_lines() {
     let levels = [
-        ("INFO", &[200, 404, 401][..]),
+        ("DEBUG", &[200, 200, 200, 404, 401][..]),
+        ("INFO", &[200, 404, 401]),
         ("warn", &[404, 401]),
         ("Error", &[401]),
-        ("DEBUG", &[200, 404, 401]),
     ];
     for (n, (level, statuses)) in levels.into_iter().enumerate() {
         // An address of this test's own, so that no other takes the port.
         let addr = format!("127.77.0.{}:8000", n + 1);
         let app = TestApp::with(&[("LOG_LEVEL", level), ("BIND_ADDR", &addr)]);
+        // Probes that find nothing wrong are for DEBUG.
         app.get("/health/live");
+        app.get("/health/ready");
+        app.get("/stats");
         app.get("/nowhere");
         app.post(&[], b"");
         let lines = app.stop();
@@ -161,6 +164,36 @@ fn the_level_chooses_the_lines() {
         let logged: Vec<u64> = lines.iter().filter_map(status).collect();
         assert_eq!(logged, statuses, "{level}");
     }
+}
+
+/// Whom to block, or whom to tell: the address is that of the client, not of the proxy in front. The contract wants
+/// ERROR for a wrong signature.
+#[test]
+fn the_line_of_a_refusal_names_the_client() {
+    let app = TestApp::with(&[("TRUSTED_PROXIES", "127.0.0.0/8"), ("API_TOKEN", "s3cret")]);
+    let from: (&str, &[u8]) = ("X-Forwarded-For", b"198.51.100.7, 203.0.113.9");
+    let mut connection = app.connect();
+    for _ in 0..400 {
+        connection.ask(&request("POST", "/webhook", &[from], b""));
+    }
+    for (status, level) in [(401, "ERROR"), (429, "WARN")] {
+        let line = app.log_line(|line| line["status"] == status);
+        assert_eq!(
+            (&line["client"], &line["level"], &line["result"]),
+            (&json!("203.0.113.9"), &json!(level), &json!("invalid_signature"))
+        );
+    }
+    app.ask(&request("GET", "/stats", &[from], b""));
+    let line = app.log_line(|line| line["path"] == "/stats");
+    assert_eq!(
+        (&line["status"], &line["client"], &line["level"]),
+        (&json!(401), &json!("203.0.113.9"), &json!("WARN"))
+    );
+    app.receive(EXAMPLE);
+    app.get("/nowhere");
+    let lines: Vec<Value> = app.stop().iter().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert!(lines.iter().filter(|line| line["status"] == 200 || line["status"] == 404).count() == 2);
+    assert!(lines.iter().all(|line| line.get("client").is_none()), "who is not refused is not named");
 }
 
 /// A service that logs to where the test wants it to, on an address of the test's own: the log does not tell.
