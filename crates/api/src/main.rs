@@ -3,8 +3,9 @@
 use std::io::Write;
 use std::process::ExitCode;
 
-use api::commands::{self, backup, check, healthcheck, migrate, restore, selftest, send, serve, sign};
-use clap::{Parser, Subcommand};
+use api::commands::{self, backup, check, completions, export, healthcheck, man, migrate, restore};
+use api::commands::{selftest, send, serve, sign, version};
+use clap::{CommandFactory, Parser, Subcommand};
 use mimalloc::MiMalloc;
 
 /// A message is allocated by the thread that receives it and freed by the one that writes it: other allocators
@@ -32,10 +33,14 @@ enum Command {
     Backup(backup::Args),
     Restore(restore::Args),
     Check(check::Args),
+    Export(export::Args),
     Selftest(selftest::Args),
     Healthcheck(healthcheck::Args),
     Sign(sign::Args),
     Send(send::Args),
+    Version(version::Args),
+    Completions(completions::Args),
+    Man(man::Args),
 }
 
 fn main() -> ExitCode {
@@ -47,10 +52,14 @@ fn main() -> ExitCode {
         Some(Command::Backup(args)) => backup::run(&args),
         Some(Command::Restore(args)) => restore::run(&args),
         Some(Command::Check(args)) => check::run(&args),
+        Some(Command::Export(args)) => export::run(&args),
         Some(Command::Selftest(args)) => selftest::run(&args),
         Some(Command::Healthcheck(args)) => healthcheck::run(&args),
         Some(Command::Sign(args)) => sign::run(&args),
         Some(Command::Send(args)) => send::run(&args),
+        Some(Command::Version(args)) => version::run(&args),
+        Some(Command::Completions(args)) => completions::run(&args, Cli::command()),
+        Some(Command::Man(args)) => man::run(&args, Cli::command()),
     };
     let Err(error) = done else {
         return ExitCode::SUCCESS;

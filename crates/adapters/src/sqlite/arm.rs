@@ -52,6 +52,11 @@ pub(super) fn searched(filter: &Filter, search: Search) -> [Arm; 2] {
     ]
 }
 
+/// All that a filter wants, without any index.
+pub(super) fn scanned(filter: &Filter) -> Arm {
+    Arm::new(MESSAGES, []).and("i.seq > 0", []).filtered(filter, HAS_TEXT)
+}
+
 impl Arm {
     fn new(from: &'static str, values: impl IntoIterator<Item = Value>) -> Self {
         Self { from, conditions: Vec::new(), values: values.into_iter().collect() }

@@ -290,7 +290,8 @@ fn read(tx: &Transaction<'_>, seq: i64) -> rusqlite::Result<Message> {
     .query_row([seq], message)
 }
 
-fn message(row: &Row<'_>) -> rusqlite::Result<Message> {
+/// A message of the columns seq, name of the source, message_id, sender, recipient, ts, text.
+pub(super) fn message(row: &Row<'_>) -> rusqlite::Result<Message> {
     Ok(Message {
         seq: Seq(row.get(0)?),
         key: MessageKey {

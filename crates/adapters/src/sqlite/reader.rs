@@ -143,7 +143,7 @@ fn answer<T>(
 }
 
 /// SQL: `text_contains(text, folded)`, as [`TextQuery::matches`] says; null contains nothing.
-fn register_text_contains(db: &Connection) -> rusqlite::Result<()> {
+pub(super) fn register_text_contains(db: &Connection) -> rusqlite::Result<()> {
     let flags =
         FunctionFlags::SQLITE_UTF8 | FunctionFlags::SQLITE_DETERMINISTIC | FunctionFlags::SQLITE_INNOCUOUS;
     db.create_scalar_function("text_contains", 2, flags, |ctx| {

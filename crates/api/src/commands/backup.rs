@@ -1,6 +1,5 @@
 //! `hookkeeper backup`: a copy of the database, while a server writes to it.
 
-use std::io::Write;
 use std::path::PathBuf;
 
 use adapters::signature::sha256;
@@ -18,6 +17,9 @@ use crate::config::DatabaseArgs;
 pub struct Args {
     #[command(flatten)]
     database: DatabaseArgs,
+    /// Print the result as one JSON object
+    #[arg(long)]
+    json: bool,
     /// The file to make, in a folder that is there
     dest: PathBuf,
 }
@@ -27,5 +29,11 @@ pub struct Args {
 pub fn run(args: &Args) -> Result<(), Error> {
     let path = super::database_path(&args.database)?;
     let report = super::showing_pages(|progress| sqlite::backup(&path, &args.dest, sha256, progress))?;
-    writeln!(std::io::stdout(), "{}: {report}", args.dest.display()).map_err(Error::io("write the result"))
+    let dest = args.dest.display();
+    if !args.json {
+        return super::print(&format_args!("{dest}: {report}"));
+    }
+    let mut json = super::report_json(&report);
+    json["path"] = dest.to_string().into();
+    super::print(&json)
 }

@@ -1,7 +1,5 @@
 //! `hookkeeper check`: whether the database is what it should be.
 
-use std::io::Write;
-
 use adapters::signature::sha256;
 use adapters::sqlite;
 
@@ -17,6 +15,9 @@ use crate::config::DatabaseArgs;
 pub struct Args {
     #[command(flatten)]
     database: DatabaseArgs,
+    /// Print the result as one JSON object
+    #[arg(long)]
+    json: bool,
 }
 
 /// # Errors
@@ -24,7 +25,11 @@ pub struct Args {
 pub fn run(args: &Args) -> Result<(), Error> {
     let path = super::database_path(&args.database)?;
     let report = sqlite::check(&path, sha256)?;
-    writeln!(std::io::stdout(), "{report}").map_err(Error::io("write the result"))?;
+    if args.json {
+        super::print(&super::report_json(&report))?;
+    } else {
+        super::print(&report)?;
+    }
     if report.is_ok() {
         return Ok(());
     }

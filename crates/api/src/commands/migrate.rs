@@ -1,7 +1,5 @@
 //! `hookkeeper migrate`: brings the schema up to date and ends.
 
-use std::io::Write;
-
 use adapters::sqlite;
 
 use super::Error;
@@ -22,5 +20,5 @@ pub fn run(args: &Args) -> Result<(), Error> {
     let path = super::database_path(&args.database)?;
     sqlite::migrate(&path)?;
     let (path, version) = (path.display(), sqlite::SCHEMA_VERSION);
-    writeln!(std::io::stdout(), "{path} has schema version {version}").map_err(Error::io("write the result"))
+    super::print(&format_args!("{path} has schema version {version}"))
 }

@@ -3,21 +3,27 @@
 pub mod backup;
 pub mod check;
 mod client;
+pub mod completions;
+pub mod export;
 pub mod healthcheck;
+pub mod man;
 pub mod migrate;
 pub mod restore;
 pub mod selftest;
 pub mod send;
 pub mod serve;
 pub mod sign;
+pub mod version;
 
-use std::io;
+use std::fmt;
+use std::io::{self, Write};
 use std::path::PathBuf;
 
 use adapters::signature::{EmptySecret, XSignature};
-use adapters::sqlite::{BackupError, CheckError, OpenError, RestoreError};
+use adapters::sqlite::{BackupError, CheckError, ExportError, OpenError, Report, RestoreError};
 use indicatif::{ProgressBar, ProgressStyle};
 use secrecy::ExposeSecret;
+use serde_json::json;
 
 use crate::config::{ConfigError, DatabaseArgs, SecretArgs};
 use crate::tls::TlsError;
@@ -54,6 +60,9 @@ pub enum Error {
     /// The database can't be checked.
     #[error(transparent)]
     Check(#[from] CheckError),
+    /// Not all messages were exported.
+    #[error(transparent)]
+    Export(#[from] ExportError),
     /// A file or stream can't be read or written.
     #[error("cannot {what}: {source}")]
     Io {
@@ -72,6 +81,22 @@ impl Error {
         let what = what.into();
         move |source| Self::Io { what, source }
     }
+}
+
+/// Prints the result of a command, which is all that it says on standard output.
+fn print(result: &dyn fmt::Display) -> Result<(), Error> {
+    writeln!(io::stdout(), "{result}").map_err(Error::io("write the result"))
+}
+
+/// A report as a program reads it.
+fn report_json(report: &Report) -> serde_json::Value {
+    json!({
+        "ok": report.is_ok(),
+        "messages": report.messages,
+        "senders": report.senders,
+        "schema_version": report.schema_version,
+        "problems": report.problems.iter().map(ToString::to_string).collect::<Vec<_>>(),
+    })
 }
 
 /// The database of a command that has no other setting.

@@ -1,6 +1,5 @@
 //! `hookkeeper restore`: a backup in the place of an empty database.
 
-use std::io::Write;
 use std::path::PathBuf;
 
 use adapters::signature::sha256;
@@ -26,5 +25,5 @@ pub struct Args {
 pub fn run(args: &Args) -> Result<(), Error> {
     let path = super::database_path(&args.database)?;
     let report = super::showing_pages(|progress| sqlite::restore(&args.src, &path, sha256, progress))?;
-    writeln!(std::io::stdout(), "{}: {report}", path.display()).map_err(Error::io("write the result"))
+    super::print(&format_args!("{}: {report}", path.display()))
 }

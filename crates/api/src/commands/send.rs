@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::io::{self, BufRead, BufReader, Read, Seek, Write};
+use std::io::{self, BufRead, BufReader, Read, Seek};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
@@ -72,6 +72,9 @@ pub struct Args {
     /// How many to send at a time, 1 to 256
     #[arg(long, default_value_t = 8, value_parser = clap::value_parser!(u16).range(1..=CONCURRENCY_MAX))]
     concurrency: u16,
+    /// Print the result as one JSON object
+    #[arg(long)]
+    json: bool,
 }
 
 /// # Errors
@@ -120,7 +123,7 @@ pub fn run(args: &Args) -> Result<(), Error> {
         }
     });
     progress.finish_and_clear();
-    summary.report(started.elapsed(), has_wrong_secret.into_inner())
+    summary.report(started.elapsed(), has_wrong_secret.into_inner(), args.json)
 }
 
 fn one_message(args: &Args, from: Option<&str>) -> Vec<u8> {
@@ -308,19 +311,24 @@ impl Summary {
         self.unread = self.unread.take().or(other.unread);
     }
 
-    fn report(self, took: Duration, has_wrong_secret: bool) -> Result<(), Error> {
+    fn report(self, took: Duration, has_wrong_secret: bool, json: bool) -> Result<(), Error> {
         let Self { created, duplicate, refused, .. } = self;
         let sent = created + duplicate + refused;
         let secs = took.as_secs_f64();
         let ms =
             |quantile| Duration::from_micros(self.latency_us.value_at_quantile(quantile)).as_secs_f64() * 1e3;
         let (p50, p99) = (ms(0.5), ms(0.99));
-        writeln!(
-            io::stdout(),
-            "sent {sent} in {secs:.2} s: created {created}, duplicate {duplicate}, refused {refused}; \
-             latency p50 {p50:.1} ms, p99 {p99:.1} ms"
-        )
-        .map_err(Error::io("write the summary"))?;
+        if json {
+            super::print(&json!({
+                "sent": sent, "created": created, "duplicate": duplicate, "refused": refused,
+                "refusals": self.reasons, "took_secs": secs, "latency_p50_ms": p50, "latency_p99_ms": p99,
+            }))?;
+        } else {
+            super::print(&format_args!(
+                "sent {sent} in {secs:.2} s: created {created}, duplicate {duplicate}, refused {refused}; \
+                 latency p50 {p50:.1} ms, p99 {p99:.1} ms"
+            ))?;
+        }
         if let Some(source) = self.unread {
             return Err(Error::Io { what: "read the messages".to_owned(), source });
         }

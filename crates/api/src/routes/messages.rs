@@ -102,7 +102,7 @@ struct ListingBody<'a> {
 /// A message, as it was sent.
 #[derive(Serialize, ToSchema)]
 #[schema(as = Message)]
-pub(super) struct MessageBody<'a> {
+pub(crate) struct MessageBody<'a> {
     #[schema(schema_with = fields::message_id)]
     message_id: &'a str,
     #[schema(schema_with = fields::phone_number)]
@@ -177,7 +177,7 @@ impl<'a> ListingBody<'a> {
 }
 
 impl<'a> MessageBody<'a> {
-    fn new(message: &'a Message) -> Self {
+    pub(crate) fn new(message: &'a Message) -> Self {
         Self {
             message_id: message.key.message_id.as_str(),
             from: message.sender.as_str(),

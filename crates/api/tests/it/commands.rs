@@ -7,7 +7,7 @@ use std::process::{Command, Output, Stdio};
 use std::sync::Arc;
 
 use rcgen::{CertifiedKey, generate_simple_self_signed};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::test_app::{EXAMPLE, EXAMPLE_SIGNATURE, SECRET, TestApp, hookkeeper, payload};
 
@@ -48,8 +48,21 @@ fn help_names_every_setting_and_command() {
     let folder = tempfile::tempdir().unwrap();
     let help = |arguments: &[&str]| String::from_utf8(run(folder.path(), arguments, b"").stdout).unwrap();
     let main = help(&["--help"]);
-    for word in ["serve", "migrate", "backup", "restore", "check", "selftest", "healthcheck", "sign", "send"]
-    {
+    for word in [
+        "serve",
+        "migrate",
+        "backup",
+        "restore",
+        "check",
+        "export",
+        "selftest",
+        "healthcheck",
+        "sign",
+        "send",
+        "version",
+        "completions",
+        "man",
+    ] {
         assert!(main.contains(word), "{main}");
     }
     let serve = help(&["serve", "--help"]);
@@ -333,4 +346,66 @@ fn send_trusts_the_authority_that_it_is_given() {
         let (code, _, why) = send_to(&url, &["--ca-file", file], &[]);
         assert_eq!((code, why.contains(reason) && why.contains(file.as_str())), (Some(1), true), "{why}");
     }
+}
+
+/// What a command prints with --json.
+fn json_of(folder: &Path, arguments: &[&str], code: i32) -> Value {
+    let output = run(folder, &[arguments, &["--json"]].concat(), b"");
+    assert_eq!(output.status.code(), Some(code), "{output:?}");
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert_eq!(text.lines().count(), 1, "{text}");
+    serde_json::from_str(&text).unwrap()
+}
+
+#[test]
+fn results_are_json_for_who_asks() {
+    let app = TestApp::start();
+    let folder = app.folder();
+    let folder = folder.path();
+    let url = format!("http://{}/webhook", app.addr);
+    let send =
+        |to| json_of(folder, &["send", "--url", &url, "--from", "+1", "--to", to], i32::from(to == "2"));
+    let sent = send("+2");
+    assert_eq!((&sent["sent"], &sent["created"], &sent["refusals"]), (&json!(1), &json!(1), &json!({})));
+    assert!(sent["latency_p99_ms"].as_f64().unwrap() > 0.0, "{sent}");
+    let refused = send("2");
+    assert_eq!(
+        (&refused["refused"], refused["refusals"].as_object().unwrap().len()),
+        (&json!(1), 1),
+        "{refused}"
+    );
+
+    let version = json_of(folder, &["version"], 0);
+    assert_eq!(version["version"], env!("CARGO_PKG_VERSION"));
+    assert!(version["commit"].is_string() && version["schema_version"].is_number(), "{version}");
+    let report = json!({
+        "ok": true, "messages": 1, "senders": 1, "schema_version": version["schema_version"], "problems": [],
+    });
+    assert_eq!(json_of(folder, &["check"], 0), report);
+    let mut backup = report;
+    backup["path"] = "backup.db".into();
+    assert_eq!(json_of(folder, &["backup", "backup.db"], 0), backup);
+    std::fs::write(folder.join("other.db"), "").unwrap();
+    let other = json_of(folder, &["check", "--database-url", "sqlite:///other.db"], 1);
+    assert_eq!((&other["ok"], other["problems"].as_array().unwrap().len()), (&json!(false), 1), "{other}");
+    let tested = json_of(folder, &["selftest", ".", "--kills", "1", "--seed", "7"], 0);
+    assert_eq!((&tested["kills"], &tested["seed"]), (&json!(1), &json!(7)));
+    assert!(tested["broken_promises"].as_object().unwrap().is_empty(), "{tested}");
+}
+
+#[test]
+fn completions_and_manual_are_made_of_the_help() {
+    let folder = tempfile::tempdir().unwrap();
+    for shell in ["bash", "zsh", "fish"] {
+        let output = run(folder.path(), &["completions", shell], b"");
+        assert_eq!(output.status.code(), Some(0), "{output:?}");
+        let script = String::from_utf8(output.stdout).unwrap();
+        assert!(script.contains("hookkeeper") && script.contains("ca-file"), "{shell}: {script}");
+    }
+    let output = run(folder.path(), &["man", "."], b"");
+    assert_eq!(output.status.code(), Some(0), "{output:?}");
+    let page = |name: &str| std::fs::read_to_string(folder.path().join(name)).unwrap();
+    assert!(page("hookkeeper.1").contains("durable inbox"));
+    assert!(page("hookkeeper-send.1").contains("ca\\-file"));
+    assert_eq!(run(folder.path(), &["man", "nowhere"], b"").status.code(), Some(1));
 }

@@ -7,6 +7,7 @@ mod commands;
 mod crash;
 mod disk;
 mod door;
+mod export;
 mod fairness;
 mod faults;
 mod files;

@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::plan::{Name, Plan, Version};
 
@@ -89,6 +89,17 @@ impl Findings {
 
     pub(super) fn is_empty(&self) -> bool {
         self.0.is_empty()
+    }
+}
+
+impl Findings {
+    /// By promise: how often it was broken, and the first of these.
+    pub(super) fn json(&self) -> Value {
+        let promises = self.0.iter().map(|(promise, found)| {
+            let promise = format!("{promise:?}").to_lowercase();
+            (promise, json!({"count": found.n, "examples": found.told}))
+        });
+        promises.collect::<serde_json::Map<_, _>>().into()
     }
 }
 

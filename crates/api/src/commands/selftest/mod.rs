@@ -9,7 +9,6 @@ mod sender;
 
 use std::fmt;
 use std::fs;
-use std::io::{self, Write};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc;
@@ -66,6 +65,9 @@ pub struct Args {
     /// are then under way); a random one if it is left out
     #[arg(long)]
     seed: Option<u64>,
+    /// Print the result as one JSON object
+    #[arg(long)]
+    json: bool,
 }
 
 /// # Errors
@@ -74,14 +76,19 @@ pub fn run(args: &Args) -> Result<(), Error> {
     let plan = Plan { seed: args.seed.unwrap_or_else(|| Uuid::new_v4().as_u64_pair().0) };
     let folder = args.folder.join(FOLDER);
     fs::create_dir(&folder).map_err(Error::io(format!("create {}", folder.display())))?;
-    let say =
-        |what: &dyn fmt::Display| writeln!(io::stdout(), "{what}").map_err(Error::io("write the report"));
-    say(&format_args!("seed {}, {SENDERS} senders, database in {}", plan.seed, folder.display()))?;
+    if !args.json {
+        let seed = plan.seed;
+        super::print(&format_args!("seed {seed}, {SENDERS} senders, database in {}", folder.display()))?;
+    }
 
     let settings = Settings { folder, secret: Uuid::new_v4().to_string() };
     let kept = |why: &dyn fmt::Display| Error::No(format!("{why}; see {}", settings.folder.display()));
     let report = test(args, plan, &settings).map_err(|error| kept(&error))?;
-    say(&report)?;
+    if args.json {
+        super::print(&report.json(plan.seed))?;
+    } else {
+        super::print(&report)?;
+    }
     if !report.findings.is_empty() {
         return Err(kept(&"a promise was broken"));
     }

@@ -3,6 +3,8 @@
 use std::fmt;
 use std::time::Duration;
 
+use serde_json::{Value, json};
+
 use super::ledger::Findings;
 use super::sender::Counts;
 
@@ -18,6 +20,33 @@ pub(super) struct Report {
     /// Messages that are left without an answer, and how many of them are stored.
     pub(super) unknown: (u64, u64),
     pub(super) findings: Findings,
+}
+
+impl Report {
+    /// As a program reads it.
+    pub(super) fn json(&self, seed: u64) -> Value {
+        let Self { kills, took, starts, counts, stored, unknown: (unknown, unknown_stored), findings } = self;
+        let ms = |d: Option<&Duration>| d.map(|d| d.as_secs_f64() * 1e3);
+        json!({
+            "seed": seed,
+            "kills": kills,
+            "took_secs": took.as_secs_f64(),
+            "ready_p50_ms": ms(starts.get(starts.len() / 2)),
+            "ready_max_ms": ms(starts.last()),
+            "sent": counts.sent,
+            "created": counts.created,
+            "duplicate": counts.duplicate,
+            "refused_signature": counts.refused_signature,
+            "refused_payload": counts.refused_payload,
+            "unavailable": counts.unavailable,
+            "hung_up": counts.hung_up,
+            "cut_off": counts.cut_off,
+            "stored": stored,
+            "unanswered": unknown,
+            "unanswered_stored": unknown_stored,
+            "broken_promises": findings.json(),
+        })
+    }
 }
 
 impl fmt::Display for Report {

@@ -1,0 +1,27 @@
+//! `hookkeeper version`: which build this is.
+
+use adapters::sqlite::SCHEMA_VERSION;
+use serde_json::json;
+
+use super::Error;
+
+/// Print the version, and the commit that it was built from.
+#[derive(clap::Args)]
+pub struct Args {
+    /// Print it as JSON, with the version of the database's schema
+    #[arg(long)]
+    json: bool,
+}
+
+/// # Errors
+/// It can't be written.
+pub fn run(args: &Args) -> Result<(), Error> {
+    if args.json {
+        return super::print(&json!({
+            "version": env!("CARGO_PKG_VERSION"),
+            "commit": env!("HOOKKEEPER_COMMIT"),
+            "schema_version": SCHEMA_VERSION,
+        }));
+    }
+    super::print(&format_args!("hookkeeper {}", crate::VERSION))
+}
