@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
+use rusqlite::Connection as Database;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use serde_json::json;
 
@@ -170,13 +171,16 @@ fn who_sends_requests_and_reads_no_answers_is_not_read_any_more() {
 }
 
 /// Goal: listings that nobody reads can't fill the memory. Method: a page of twenty megabytes, more than the
-/// kernel keeps for a client, and more of them than there is room for.
+/// kernel keeps for a client, and more of them than there is room for. Only an older version stored numbers of
+/// such a length, so they are put into the database by hand.
 #[test]
 fn listings_that_are_not_read_are_refused_when_they_fill_their_memory() {
     let app = TestApp::start();
     for n in 0..50 {
-        app.store(&json!({"message_id": n.to_string(), "to": format!("+{}", "1".repeat(400_000))}));
+        app.store(&json!({"message_id": n.to_string()}));
     }
+    let number = format!("+{}", "1".repeat(400_000));
+    Database::open(app.database()).unwrap().execute("UPDATE messages SET recipient = ?1", [number]).unwrap();
     let page = request("GET", "/messages", &[], b"");
     let mut connections: Vec<Connection> = Vec::new();
     let refused = (0..12).find_map(|_| {
@@ -217,7 +221,9 @@ fn a_body_may_come_in_tiny_chunks() {
 fn bodies_in_tiny_chunks_take_up_little_more_than_their_content() {
     let app = TestApp::start();
     let chunks = in_tiny_chunks(&[b'x'; 30_000]);
-    let bytes = request("POST", "/webhook", &[("Transfer-Encoding", b"chunked")], &chunks[..150_000]);
+    let headers: [(&str, &[u8]); 2] =
+        [("X-Signature", &sign(b"").into_bytes()), ("Transfer-Encoding", b"chunked")];
+    let bytes = request("POST", "/webhook", &headers, &chunks[..150_000]);
     let before = rss_bytes(&app);
     let mut connections: Vec<_> = (0..500).map(|_| app.connect()).collect();
     for connection in &mut connections {
