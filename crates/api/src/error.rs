@@ -71,6 +71,9 @@ pub enum ApiError {
     /// The store did not answer.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// The store did not answer a search, because it takes too long or too many are under way.
+    #[error(transparent)]
+    Search(StoreError),
 }
 
 /// One broken rule, as clients are told.
@@ -111,7 +114,8 @@ impl ApiError {
             Self::Ingest(IngestError::Invalid(_)) => "validation_error",
             Self::Overloaded(_)
             | Self::Ingest(IngestError::NoSecret | IngestError::Store { .. })
-            | Self::Store(_) => "unavailable",
+            | Self::Store(_)
+            | Self::Search(_) => "unavailable",
             Self::TooSlow { .. }
             | Self::Incomplete
             | Self::NoToken
@@ -151,7 +155,9 @@ impl ApiError {
 
     fn store_error(&self) -> Option<&StoreError> {
         match self {
-            Self::Store(error) | Self::Ingest(IngestError::Store { error, .. }) => Some(error),
+            Self::Store(error) | Self::Search(error) | Self::Ingest(IngestError::Store { error, .. }) => {
+                Some(error)
+            }
             _ => None,
         }
     }
@@ -170,7 +176,8 @@ impl ResponseError for ApiError {
             Self::TooManyRefusals { .. } => StatusCode::TOO_MANY_REQUESTS,
             Self::Overloaded(_)
             | Self::Ingest(IngestError::NoSecret | IngestError::Store { .. })
-            | Self::Store(_) => StatusCode::SERVICE_UNAVAILABLE,
+            | Self::Store(_)
+            | Self::Search(_) => StatusCode::SERVICE_UNAVAILABLE,
         }
     }
 
@@ -211,6 +218,9 @@ impl ResponseError for ApiError {
             Self::Ingest(IngestError::Store { .. }) | Self::Store(_) => {
                 response.json(ErrorBody { detail: "store is unavailable, try again" })
             }
+            Self::Search(_) => response.json(ErrorBody {
+                detail: "the search takes too long or too many are under way: narrow it by from or since, or try again",
+            }),
             plain => response.json(ErrorBody { detail: &plain.to_string() }),
         }
     }

@@ -36,10 +36,8 @@ pub(super) fn describe(openapi: &mut OpenApi) {
 
 /// Every error that a path can be answered with.
 fn examples() -> [(&'static str, Vec<ApiError>); 5] {
-    let store = || {
-        let source = Arc::new(fmt::Error);
-        ApiError::Store(StoreError { kind: StoreErrorKind::Busy, operation: "", source })
-    };
+    let busy = || StoreError { kind: StoreErrorKind::Busy, operation: "", source: Arc::new(fmt::Error) };
+    let store = || ApiError::Store(busy());
     let webhook = vec![
         ApiError::Incomplete,
         ApiError::Ingest(IngestError::Refused(Refusal::Mismatch)),
@@ -65,6 +63,7 @@ fn examples() -> [(&'static str, Vec<ApiError>); 5] {
                 ApiError::NoToken,
                 ApiError::InvalidQuery(invalid_query),
                 store(),
+                ApiError::Search(busy()),
                 ApiError::Overloaded(messages::LISTINGS),
             ],
         ),

@@ -10,6 +10,7 @@ use actix_web::web::{Bytes, Data, Json};
 use actix_web::{HttpRequest, HttpResponse};
 use domain::message::{MessageText, PhoneNumber};
 use domain::query::{Listing, Message, PAGE_LIMIT_DEFAULT, Page, Stats};
+use domain::store::StoreErrorKind;
 use futures_util::{Stream, stream};
 use serde::Serialize;
 use tokio::sync::OwnedSemaphorePermit;
@@ -43,7 +44,10 @@ type PartResult = Result<Bytes, Infallible>;
 ))]
 pub(super) async fn list(request: HttpRequest, app: Data<App>) -> Result<HttpResponse, ApiError> {
     let (filter, page) = parameters::parse(request.query_string()).map_err(ApiError::InvalidQuery)?;
-    let listing = app.query.list(&filter, &page).await?;
+    let listing = app.query.list(&filter, &page).await.map_err(|error| match error.kind {
+        StoreErrorKind::Busy if filter.is_search(&page) => ApiError::Search(error),
+        _ => error.into(),
+    })?;
     let json = serde_json::to_vec(&ListingBody::new(&listing, &page)).expect("texts and numbers are JSON");
     let next = listing.next.as_ref().map(|place| parameters::next(request.query_string(), page.limit, place));
     drop(listing);

@@ -21,6 +21,7 @@ mod overload;
 mod powercut;
 mod process;
 mod retention;
+mod searches;
 mod selftest;
 mod stats;
 mod test_app;
