@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use actix_web::body::{BoxBody, MessageBody};
 use actix_web::dev::{ServiceRequest, ServiceResponse};
-use actix_web::http::header::AUTHORIZATION;
+use actix_web::http::header::{AUTHORIZATION, HeaderMap};
 use actix_web::middleware::Next;
 use actix_web::web::Data;
 use actix_web::{Error, HttpRequest};
@@ -20,6 +20,7 @@ use subtle::ConstantTimeEq;
 use crate::app::App;
 use crate::config::Secret;
 use crate::error::ApiError;
+use crate::host;
 
 /// Wrong signatures of one client that are answered 401 at once, and then five in a second: more than a
 /// sender makes whose secret was rotated, and no load for anyone.
@@ -39,16 +40,18 @@ const FORWARDED_MAX: usize = 32;
 pub struct Door {
     api_token: Option<Secret>,
     trusted_proxies: Vec<IpNet>,
+    allowed_hosts: Vec<String>,
     refusals: DefaultKeyedRateLimiter<IpAddr>,
     n_refusals: AtomicU32,
 }
 
 impl Door {
-    /// Without a token everybody may ask. `X-Forwarded-For` counts only from `trusted_proxies`.
+    /// Without a token everybody may ask who knows our address or one of `allowed_hosts`. `X-Forwarded-For` counts
+    /// only from `trusted_proxies`.
     #[must_use]
-    pub fn new(api_token: Option<Secret>, trusted_proxies: Vec<IpNet>) -> Self {
+    pub fn new(api_token: Option<Secret>, trusted_proxies: Vec<IpNet>, allowed_hosts: Vec<String>) -> Self {
         let refusals = DefaultKeyedRateLimiter::keyed(Quota::per_minute(REFUSALS_PER_MINUTE));
-        Self { api_token, trusted_proxies, refusals, n_refusals: AtomicU32::new(0) }
+        Self { api_token, trusted_proxies, allowed_hosts, refusals, n_refusals: AtomicU32::new(0) }
     }
 
     /// Where a request comes from, as the trusted proxies tell it. Those of which it can't be told count as one
@@ -78,26 +81,44 @@ impl Door {
         self.refusals.check_key(&network_of(client)).map_err(|not_until| not_until.wait_time_from(now))
     }
 
-    /// Whether the request carries the token, if there is one. How long the comparison takes does not depend
-    /// on where they differ.
-    fn may_ask(&self, request: &ServiceRequest) -> bool {
-        let Some(token) = &self.api_token else {
-            return true;
-        };
-        let mut values = request.headers().get_all(AUTHORIZATION);
-        let (Some(value), None) = (values.next(), values.next()) else {
-            return false;
-        };
-        match value.as_bytes().split_at_checked(BEARER.len()) {
-            Some((scheme, given)) if scheme.eq_ignore_ascii_case(BEARER) => {
-                given.trim_ascii().ct_eq(token.expose_secret()).into()
-            }
-            _ => false,
+    /// Whether a request may be told what is stored.
+    fn check(&self, headers: &HeaderMap) -> Result<(), ApiError> {
+        match &self.api_token {
+            Some(token) if !has_token(headers, token) => Err(ApiError::NoToken),
+            None if !host::is_ours(headers, &self.allowed_hosts) => Err(ApiError::UnknownHost),
+            _ => Ok(()),
         }
+    }
+
+    /// Whether a request may be told what is wrong inside: it has the token, or comes from this machine and no proxy
+    /// says that it brings it from elsewhere.
+    pub(crate) fn is_insider(&self, request: &HttpRequest) -> bool {
+        let headers = request.headers();
+        let has_token = self.api_token.as_ref().is_some_and(|token| has_token(headers, token));
+        let is_loopback = request.peer_addr().is_some_and(|peer| peer.ip().to_canonical().is_loopback());
+        let is_direct = PROXY_HEADERS.iter().all(|name| !headers.contains_key(*name));
+        has_token || is_loopback && is_direct && host::is_ours(headers, &self.allowed_hosts)
+    }
+}
+
+/// Whether a request carries the token. How long the comparison takes does not depend on where they differ.
+fn has_token(headers: &HeaderMap, token: &Secret) -> bool {
+    let mut values = headers.get_all(AUTHORIZATION);
+    let (Some(value), None) = (values.next(), values.next()) else {
+        return false;
+    };
+    match value.as_bytes().split_at_checked(BEARER.len()) {
+        Some((scheme, given)) if scheme.eq_ignore_ascii_case(BEARER) => {
+            given.trim_ascii().ct_eq(token.expose_secret()).into()
+        }
+        _ => false,
     }
 }
 
 const BEARER: &[u8] = b"bearer ";
+
+/// What proxies add to a request.
+const PROXY_HEADERS: [&str; 4] = ["forwarded", "via", "x-forwarded-for", "x-real-ip"];
 
 /// Around everything that is not a webhook or health.
 pub(crate) async fn require_token<B: MessageBody + 'static>(
@@ -105,10 +126,10 @@ pub(crate) async fn require_token<B: MessageBody + 'static>(
     next: Next<B>,
 ) -> Result<ServiceResponse<BoxBody>, Error> {
     let app = request.app_data::<Data<App>>().expect("every server is built with its app");
-    if app.door.may_ask(&request) {
-        return Ok(next.call(request).await?.map_into_boxed_body());
+    match app.door.check(request.headers()) {
+        Ok(()) => Ok(next.call(request).await?.map_into_boxed_body()),
+        Err(error) => Ok(request.error_response(error)),
     }
-    Ok(request.error_response(ApiError::NoToken))
 }
 
 /// Where a request comes from: the last address before those that are trusted. Nobody else's word counts, or
@@ -149,6 +170,8 @@ pub(crate) fn network_of(client: IpAddr) -> IpAddr {
 
 #[cfg(test)]
 mod tests {
+    use actix_web::test::TestRequest;
+
     use super::*;
 
     fn client(peer: &str, forwarded: &[&str]) -> String {
@@ -169,6 +192,32 @@ mod tests {
         assert_eq!(client("10.0.0.1", &["nonsense"]), "10.0.0.1");
         assert_eq!(client("10.0.0.1", &[]), "10.0.0.1");
         assert_eq!(client("10.0.0.1", &["10.0.0.3, 10.0.0.2"]), "10.0.0.3");
+    }
+
+    /// Over the port every client of a test is loopback.
+    #[test]
+    fn an_insider_is_on_this_machine_or_has_the_token() {
+        let door = Door::new(Some(Secret::from(b"s3cret".to_vec())), vec![], vec![]);
+        let is_insider = |peer: &str, name: &str, value: &str| {
+            let request = TestRequest::default().peer_addr(peer.parse().unwrap());
+            door.is_insider(&request.insert_header((name, value)).to_http_request())
+        };
+        for (peer, name, value, want) in [
+            ("127.0.0.1:1", "host", "127.0.0.1", true),
+            ("[::1]:1", "host", "localhost", true),
+            ("[::ffff:127.0.0.1]:1", "host", "localhost", true),
+            ("127.0.0.1:1", "host", "evil.example", false),
+            ("127.0.0.1:1", "x-forwarded-for", "127.0.0.1", false),
+            ("192.0.2.1:1", "host", "127.0.0.1", false),
+            ("[2001:db8::1]:1", "host", "localhost", false),
+            ("192.0.2.1:1", "authorization", "Bearer s3cret", true),
+            ("192.0.2.1:1", "authorization", "Bearer wrong", false),
+        ] {
+            assert_eq!(is_insider(peer, name, value), want, "{peer} {name}: {value}");
+        }
+        let open = Door::new(None, vec![], vec![]);
+        let request = TestRequest::default().peer_addr("192.0.2.1:1".parse().unwrap());
+        assert!(!open.is_insider(&request.to_http_request()), "no token is not the token");
     }
 
     #[test]

@@ -12,6 +12,8 @@ use domain::store::{StoreError, StoreErrorKind};
 use serde::Serialize;
 use utoipa::ToSchema;
 
+use crate::routes::ops::Health;
+
 /// When to try again after `Busy` or `Unknown`: a queue empties within this.
 const RETRY_BUSY_SECS: u32 = 1;
 
@@ -33,6 +35,17 @@ pub enum ApiError {
     /// What was asked wants the token, and the request has none or another one.
     #[error("missing or wrong bearer token")]
     NoToken,
+    /// There is no token, and the request names us as a stranger's web page would.
+    #[error("not answered under this name: use the address, name it in ALLOWED_HOSTS, or set API_TOKEN")]
+    UnknownHost,
+    /// The service can't work.
+    #[error("{reason}")]
+    NotReady {
+        /// What is missing.
+        reason: String,
+        /// Whether the client may be told.
+        is_told: bool,
+    },
     /// The signature is wrong, as too many before it of the same client.
     #[error("too many invalid signatures")]
     TooManyRefusals {
@@ -115,10 +128,12 @@ impl ApiError {
             Self::Overloaded(_)
             | Self::Ingest(IngestError::NoSecret | IngestError::Store { .. })
             | Self::Store(_)
-            | Self::Search(_) => "unavailable",
+            | Self::Search(_)
+            | Self::NotReady { .. } => "unavailable",
             Self::TooSlow { .. }
             | Self::Incomplete
             | Self::NoToken
+            | Self::UnknownHost
             | Self::NotFound
             | Self::MethodNotAllowed { .. }
             | Self::InvalidQuery(_) => "incomplete",
@@ -173,11 +188,13 @@ impl ResponseError for ApiError {
             Self::TooSlow { .. } => StatusCode::REQUEST_TIMEOUT,
             Self::Incomplete => StatusCode::BAD_REQUEST,
             Self::Ingest(IngestError::Refused(_)) | Self::NoToken => StatusCode::UNAUTHORIZED,
+            Self::UnknownHost => StatusCode::FORBIDDEN,
             Self::TooManyRefusals { .. } => StatusCode::TOO_MANY_REQUESTS,
             Self::Overloaded(_)
             | Self::Ingest(IngestError::NoSecret | IngestError::Store { .. })
             | Self::Store(_)
-            | Self::Search(_) => StatusCode::SERVICE_UNAVAILABLE,
+            | Self::Search(_)
+            | Self::NotReady { .. } => StatusCode::SERVICE_UNAVAILABLE,
         }
     }
 
@@ -221,6 +238,10 @@ impl ResponseError for ApiError {
             Self::Search(_) => response.json(ErrorBody {
                 detail: "the search takes too long or too many are under way: narrow it by from or since, or try again",
             }),
+            Self::NotReady { reason, is_told } => {
+                let detail = if *is_told { reason } else { "not ready" };
+                response.json(Health::NotReady { detail: detail.to_owned() })
+            }
             plain => response.json(ErrorBody { detail: &plain.to_string() }),
         }
     }

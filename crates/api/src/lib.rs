@@ -11,6 +11,7 @@ mod connection;
 pub mod cursor;
 pub mod door;
 pub mod error;
+mod host;
 pub mod open_files;
 mod openapi;
 pub mod parameters;

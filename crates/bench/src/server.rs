@@ -118,7 +118,7 @@ pub(crate) fn run(args: &Args) -> Result<(), BenchError> {
             query,
             log,
             metrics,
-            door: Door::new(None, vec![]),
+            door: Door::new(None, vec![], vec![]),
             body_bytes_max: 1 << 20,
             budgets: Budgets::default(),
         });

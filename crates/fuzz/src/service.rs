@@ -72,7 +72,7 @@ impl Service {
                     query: Arc::clone(&store) as _,
                     log,
                     metrics,
-                    door: Door::new(None, vec![]),
+                    door: Door::new(None, vec![], vec![]),
                     body_bytes_max: BODY_BYTES_MAX,
                     budgets: Budgets::default(),
                 });

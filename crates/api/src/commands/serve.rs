@@ -20,8 +20,8 @@ use slog::Logger;
 use super::Error;
 use crate::app::{self, App, Budgets, Traffic};
 use crate::config::{
-    BindArgs, ConfigError, DatabaseArgs, LimitArgs, LogArgs, OpsBindArgs, ProxyArgs, RetentionArgs, Secret,
-    SecretArgs, TlsArgs, TlsFiles, TokenArgs,
+    BindArgs, ConfigError, DatabaseArgs, HostArgs, LimitArgs, LogArgs, OpsBindArgs, ProxyArgs, RetentionArgs,
+    Secret, SecretArgs, TlsArgs, TlsFiles, TokenArgs,
 };
 use crate::door::Door;
 use crate::open_files::{self, CONNECTIONS_MAX, FILES_WANTED};
@@ -55,6 +55,8 @@ pub struct Args {
     #[command(flatten)]
     proxy: ProxyArgs,
     #[command(flatten)]
+    host: HostArgs,
+    #[command(flatten)]
     tls: TlsArgs,
     #[command(flatten)]
     retention: RetentionArgs,
@@ -69,6 +71,7 @@ struct Config {
     api_token: Option<Secret>,
     ops_bind_addr: Option<SocketAddr>,
     trusted_proxies: Vec<IpNet>,
+    allowed_hosts: Vec<String>,
     tls: Option<TlsFiles>,
     retention: Option<Retention>,
 }
@@ -84,6 +87,7 @@ impl Config {
         let api_token = mistakes.api_token(&args.token);
         let ops_bind_addr = mistakes.ops_bind_addr(&args.ops_bind);
         let trusted_proxies = mistakes.trusted_proxies(&args.proxy);
+        let allowed_hosts = mistakes.allowed_hosts(&args.host);
         let tls = mistakes.tls(&args.tls);
         let retention = mistakes.retention(&args.retention);
         let parsed = (|| {
@@ -96,6 +100,7 @@ impl Config {
                 api_token,
                 ops_bind_addr,
                 trusted_proxies: trusted_proxies?,
+                allowed_hosts: allowed_hosts?,
                 tls,
                 retention,
             })
@@ -155,7 +160,7 @@ async fn serve(config: Config, log: &Logger, metrics: Metrics) -> Result<(), Err
         query: Arc::clone(&store) as _,
         log: log.clone(),
         metrics,
-        door: Door::new(config.api_token, config.trusted_proxies),
+        door: Door::new(config.api_token, config.trusted_proxies, config.allowed_hosts),
         body_bytes_max: config.body_bytes_max,
         budgets: Budgets::default(),
     });

@@ -58,6 +58,15 @@ pub struct ProxyArgs {
     pub trusted_proxies: Option<OsString>,
 }
 
+/// Under which names questions are answered.
+#[derive(clap::Args)]
+pub struct HostArgs {
+    /// Host names, with commas, that questions may come under without API_TOKEN. Addresses and names without a dot,
+    /// as localhost, always may: what resolves to them is not a stranger's to say
+    #[arg(long, env = "ALLOWED_HOSTS", hide_env_values = true)]
+    pub allowed_hosts: Option<OsString>,
+}
+
 /// How connections are encrypted.
 #[derive(clap::Args)]
 pub struct TlsArgs {

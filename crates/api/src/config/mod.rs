@@ -17,11 +17,12 @@ use ipnet::IpNet;
 use secrecy::SecretSlice;
 use slog::Level;
 
+use crate::host;
 use crate::retention::Retention;
 
 pub use args::{
-    BindArgs, DatabaseArgs, LimitArgs, LogArgs, OpsBindArgs, ProxyArgs, RetentionArgs, SecretArgs, TlsArgs,
-    TokenArgs,
+    BindArgs, DatabaseArgs, HostArgs, LimitArgs, LogArgs, OpsBindArgs, ProxyArgs, RetentionArgs, SecretArgs,
+    TlsArgs, TokenArgs,
 };
 
 /// `DATABASE_URL` if nothing is said.
@@ -217,6 +218,17 @@ impl ConfigError {
                 parts.map(parse_network).collect()
             },
             "addresses or networks with commas between, as in 10.0.0.1,192.168.0.0/16",
+        )
+    }
+
+    /// The names under which questions are answered without a token.
+    pub fn allowed_hosts(&mut self, args: &HostArgs) -> Option<Vec<String>> {
+        self.setting(
+            "ALLOWED_HOSTS",
+            args.allowed_hosts.as_deref(),
+            "",
+            host::parse_list,
+            "host names without scheme or port and with commas between, as in inbox.example.com",
         )
     }
 

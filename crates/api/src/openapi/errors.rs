@@ -61,15 +61,16 @@ fn examples() -> [(&'static str, Vec<ApiError>); 5] {
             "/messages",
             vec![
                 ApiError::NoToken,
+                ApiError::UnknownHost,
                 ApiError::InvalidQuery(invalid_query),
                 store(),
                 ApiError::Search(busy()),
                 ApiError::Overloaded(messages::LISTINGS),
             ],
         ),
-        ("/stats", vec![ApiError::NoToken, store()]),
-        ("/metrics", vec![ApiError::NoToken]),
-        ("/openapi.json", vec![ApiError::NoToken]),
+        ("/stats", vec![ApiError::NoToken, ApiError::UnknownHost, store()]),
+        ("/metrics", vec![ApiError::NoToken, ApiError::UnknownHost]),
+        ("/openapi.json", vec![ApiError::NoToken, ApiError::UnknownHost]),
     ]
 }
 

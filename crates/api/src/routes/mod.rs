@@ -1,7 +1,7 @@
 //! The routes: which method of which path goes where.
 
 pub(crate) mod messages;
-mod ops;
+pub(crate) mod ops;
 pub(crate) mod webhook;
 
 use actix_web::http::Method;

@@ -2,14 +2,15 @@
 
 use std::time::Duration;
 
-use actix_web::HttpResponse;
 use actix_web::http::header::ContentType;
 use actix_web::web::{Data, Json};
+use actix_web::{HttpRequest, HttpResponse};
 use serde::Serialize;
 use tokio::time::timeout;
 use utoipa::ToSchema;
 
 use crate::app::App;
+use crate::error::ApiError;
 use crate::openapi;
 
 /// How long a scrape waits for readiness: what takes longer is not ready, and Prometheus waits for ten seconds.
@@ -18,11 +19,11 @@ const READY_WAIT_MAX: Duration = Duration::from_secs(3);
 /// Whether the service is alive and can work.
 #[derive(Serialize, ToSchema)]
 #[serde(tag = "status", rename_all = "snake_case")]
-pub(super) enum Health {
+pub(crate) enum Health {
     Live,
     Ready,
     NotReady {
-        /// What is missing.
+        /// What is missing: for who has the token or asks on the machine itself. To others it says no more.
         detail: String,
     },
 }
@@ -45,10 +46,10 @@ pub(super) async fn live() -> Json<Health> {
     (status = 503, description = "It can't.", body = Health,
      example = json!(Health::NotReady { detail: "WEBHOOK_SECRET is not set".to_owned() })),
 ))]
-pub(super) async fn ready(app: Data<App>) -> HttpResponse {
+pub(super) async fn ready(request: HttpRequest, app: Data<App>) -> Result<Json<Health>, ApiError> {
     match app.ready().await {
-        Ok(()) => HttpResponse::Ok().json(Health::Ready),
-        Err(detail) => HttpResponse::ServiceUnavailable().json(Health::NotReady { detail }),
+        Ok(()) => Ok(Json(Health::Ready)),
+        Err(reason) => Err(ApiError::NotReady { reason, is_told: app.door.is_insider(&request) }),
     }
 }
 

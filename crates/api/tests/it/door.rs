@@ -53,6 +53,46 @@ fn every_endpoint_with_and_without_a_token_set_and_given() {
     }
 }
 
+/// A web page whose owner has its name resolve to this machine (DNS rebinding) asks under that name.
+#[test]
+fn without_a_token_questions_are_answered_only_under_a_name_of_ours() {
+    let ask = |app: &TestApp, target: &str, host: &str, authorization: &str| {
+        let head = format!("GET {target} HTTP/1.1\r\nHost: {host}\r\nAuthorization: {authorization}\r\n\r\n");
+        app.ask(head.as_bytes())
+    };
+    let app = TestApp::with(&[("ALLOWED_HOSTS", "inbox.example, hooks.example")]);
+    let open = TestApp::with(&[("API_TOKEN", TOKEN)]);
+    for (method, target, is_question) in ENDPOINTS {
+        if method == "POST" {
+            continue;
+        }
+        for host in ["evil.example", "evil.example:8000", "127.0.0.1.evil.example", "x.inbox.example"] {
+            let want = if is_question { 403 } else { 200 };
+            let answer = ask(&app, target, host, "");
+            assert_eq!(answer.status, want, "{target} {host}");
+            if is_question {
+                assert!(answer.json()["detail"].as_str().unwrap().contains("ALLOWED_HOSTS"), "{answer:?}");
+            }
+            let authorization = format!("Bearer {TOKEN}");
+            assert_eq!(ask(&open, target, host, &authorization).status, 200, "a token says who asks");
+        }
+        for host in
+            ["127.0.0.1:8000", "[::1]", "localhost:1", "api:8000", "Inbox.Example:443", "hooks.example"]
+        {
+            assert_eq!(ask(&app, target, host, "").status, 200, "{target} {host}");
+        }
+    }
+    let signed = format!(
+        "POST /webhook HTTP/1.1\r\nHost: evil.example\r\nX-Signature: {}\r\nContent-Length: {}\r\n\r\n",
+        sign(EXAMPLE),
+        EXAMPLE.len()
+    );
+    let webhook = [signed.as_bytes(), EXAMPLE].concat();
+    assert_eq!(app.ask(&webhook).status, 200, "a signature says who sends");
+    let line = app.log_line(|line| line["status"] == 403);
+    assert!(line["error"].as_str().unwrap().contains("ALLOWED_HOSTS"), "{line}");
+}
+
 #[test]
 fn only_the_very_token_opens() {
     let app = TestApp::with(&[("API_TOKEN", TOKEN)]);
@@ -171,6 +211,7 @@ fn mistakes_at_the_door_are_told() {
         (&[("OPS_BIND_ADDR", "9000")][..], "OPS_BIND_ADDR"),
         (&[("TRUSTED_PROXIES", "10.0.0.0/33")], "TRUSTED_PROXIES"),
         (&[("TRUSTED_PROXIES", "proxy.example")], "TRUSTED_PROXIES"),
+        (&[("ALLOWED_HOSTS", "https://inbox.example")], "ALLOWED_HOSTS"),
         (&[("TLS_CERT", "cert.pem")], "TLS_KEY"),
         (&[("TLS_KEY", "key.pem")], "TLS_CERT"),
         (&[("API_TOKEN", "hunter2"), ("API_TOKEN_FILE", "x")], "API_TOKEN_FILE"),

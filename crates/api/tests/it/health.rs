@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use crate::test_app::{EXAMPLE, TestApp, UNSET, sign};
+use crate::test_app::{EXAMPLE, TestApp, UNSET, request, sign};
 
 #[test]
 fn a_service_that_can_work_is_live_and_ready() {
@@ -26,6 +26,28 @@ fn a_schema_that_is_not_ours_is_not_ready() {
     assert_eq!(ready.status, 503);
     assert!(ready.json()["detail"].as_str().unwrap().contains("schema version: it is 999"), "{ready:?}");
     assert_eq!(app.get("/health/live").status, 200);
+}
+
+/// What is wrong inside is for the operator: in the log, with the token, and on the machine itself.
+#[test]
+fn a_stranger_is_told_that_it_is_not_ready_and_no_more() {
+    let app = TestApp::with(&[("WEBHOOK_SECRET", UNSET), ("API_TOKEN", "s3cret")]);
+    let ready = |headers: &[(&str, &[u8])]| {
+        let answer = app.ask(&request("GET", "/health/ready", headers, b""));
+        assert_eq!((answer.status, &answer.json()["status"]), (503, &json!("not_ready")));
+        answer.json()["detail"].as_str().unwrap().to_owned()
+    };
+    let reason = "WEBHOOK_SECRET is not set";
+    let token: (&str, &[u8]) = ("Authorization", b"Bearer s3cret");
+    assert_eq!(ready(&[]), reason);
+    for name in ["X-Forwarded-For", "Forwarded", "Via", "X-Real-IP"] {
+        let proxied: (&str, &[u8]) = (name, b"203.0.113.9");
+        assert_eq!(ready(&[proxied]), "not ready", "{name}");
+        assert_eq!(ready(&[proxied, ("Authorization", b"Bearer wrong")]), "not ready", "{name}");
+        assert_eq!(ready(&[proxied, token]), reason, "{name}");
+    }
+    let line = app.log_line(|line| line["path"] == "/health/ready");
+    assert_eq!((&line["level"], &line["error"]), (&json!("ERROR"), &json!(reason)));
 }
 
 #[test]

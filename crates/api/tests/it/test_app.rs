@@ -55,7 +55,7 @@ pub(crate) fn sign(body: &[u8]) -> String {
 
 /// The bytes of one request.
 pub(crate) fn request(method: &str, target: &str, headers: &[(&str, &[u8])], body: &[u8]) -> Vec<u8> {
-    let mut bytes = format!("{method} {target} HTTP/1.1\r\nHost: test\r\n").into_bytes();
+    let mut bytes = format!("{method} {target} HTTP/1.1\r\nHost: localhost\r\n").into_bytes();
     let chunked = headers.iter().any(|(name, _)| *name == "Transfer-Encoding");
     if method == "POST" && !chunked {
         write!(bytes, "Content-Length: {}\r\n", body.len()).unwrap();
