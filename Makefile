@@ -36,6 +36,7 @@ soak: ## the long tests, an hour and a half: kills, power cuts, random questions
 	$(BINARY) selftest $(TARGET) --kills 1000 --seed 42
 	POWER_CUTS=20 $(CARGO) test --locked -p api --test it powercut -- --nocapture --test-threads 1
 	MESSAGES=100000 QUESTIONS=10000 $(CARGO) test --locked -p adapters --test it -- differential::
+	LOG_MEBIBYTES=2000 $(CARGO) test --locked -p adapters --test it -- questions::the_log --nocapture
 	INTERLEAVINGS=100000 $(CARGO) test --locked -p adapters --test interleavings
 	.ci/fuzz 600
 

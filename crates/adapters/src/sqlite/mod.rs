@@ -16,6 +16,7 @@ mod inbox;
 mod key_filter;
 mod listing;
 mod location;
+mod log_gate;
 mod page_cache;
 mod private;
 mod ranking;
@@ -54,6 +55,7 @@ pub use writer::{BATCH_MESSAGES_MAX, QUEUE_BYTES_MAX, QUEUE_DELIVERIES_MAX};
 
 use group_commit::Queue;
 use inbox::Inbox;
+use log_gate::{LogKeeper, Logs};
 use reader::Reader;
 use search::SearchIndex;
 use tail::Tail;
@@ -121,9 +123,10 @@ impl SqliteStore {
         let tail = Tail::new(options.digest);
         let inbox = Inbox::open(db, tail.clone())
             .map_err(|source| OpenError::Sqlite { path: path.clone(), source })?;
-        let search = Arc::new(SearchIndex::start(&path)?);
-        let reader = Reader::open(&path, tail)?;
-        let (queue, expired) = writer::start(inbox, options);
+        let logs = Logs::new();
+        let search = Arc::new(SearchIndex::start(&path, logs.clone())?);
+        let reader = Reader::open(&path, tail, logs.clone())?;
+        let (queue, expired) = writer::start(inbox, options, LogKeeper::new(logs.messages));
         Ok(Self { path, queue, expired, reader, search })
     }
 

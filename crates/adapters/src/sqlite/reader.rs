@@ -2,6 +2,7 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use domain::query::{Filter, Listing, Page, Stats, TextQuery};
@@ -11,10 +12,11 @@ use r2d2_sqlite::SqliteConnectionManager;
 use rusqlite::functions::FunctionFlags;
 use rusqlite::types::ValueRef;
 use rusqlite::{Connection, OpenFlags, Transaction};
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::error::store_error;
 use super::listing::list;
+use super::log_gate::{Logs, Search};
 use super::schema::{self, OpenError, SCHEMA_VERSION};
 use super::search;
 use super::statistics::stats;
@@ -30,8 +32,8 @@ const SEARCHES_MAX: u32 = 4;
 /// How long a question waits for its turn.
 const READ_WAIT_MAX: Duration = Duration::from_secs(2);
 
-/// How long one question may take. While it does, the write-ahead log can't be cut back.
-const READ_TIME_MAX: Duration = Duration::from_secs(10);
+/// How long one question may take. While it does, the write-ahead log can't begin anew.
+pub(super) const READ_TIME_MAX: Duration = Duration::from_secs(10);
 
 /// Steps of SQLite's virtual machine between two looks at the clock: some hundred rows, which take a
 /// millisecond, or a hundred of them if each has a long text to be searched.
@@ -40,13 +42,40 @@ const STEPS_PER_LOOK: i32 = 1_000;
 pub(super) struct Reader {
     tail: Tail,
     pool: Pool<SqliteConnectionManager>,
-    look_ups: Arc<Semaphore>,
-    searches: Arc<Semaphore>,
-    ready_turn: Arc<Semaphore>,
+    logs: Logs,
+    look_ups: Turns,
+    searches: Turns,
+    ready_turn: Turns,
+}
+
+/// How many questions of a kind are answered at once.
+struct Turns {
+    turns: Arc<Semaphore>,
+    /// What searches wait for beside their turn.
+    logs: Option<Logs>,
+}
+
+/// A question's turn. Of a search, that it is under way, too.
+type Turn = (OwnedSemaphorePermit, Option<[Search; 2]>);
+
+impl Turns {
+    fn new(n: u32, logs: Option<Logs>) -> Self {
+        Self { turns: Arc::new(Semaphore::new(n as usize)), logs }
+    }
+
+    async fn take(&self) -> Option<Turn> {
+        let turn = Arc::clone(&self.turns).acquire_owned().await.ok()?;
+        let Some(Logs { messages, texts }) = &self.logs else {
+            return Some((turn, None));
+        };
+        messages.opened().await;
+        texts.opened().await;
+        Some((turn, Some([messages.search(), texts.search()])))
+    }
 }
 
 impl Reader {
-    pub(super) fn open(path: &Path, tail: Tail) -> Result<Self, OpenError> {
+    pub(super) fn open(path: &Path, tail: Tail, logs: Logs) -> Result<Self, OpenError> {
         let search = search::path_of(path).to_string_lossy().into_owned();
         let manager = SqliteConnectionManager::file(path)
             .with_flags(OpenFlags::SQLITE_OPEN_READ_ONLY)
@@ -67,9 +96,10 @@ impl Reader {
         Ok(Self {
             tail,
             pool,
-            look_ups: Arc::new(Semaphore::new(LOOK_UPS_MAX as usize)),
-            searches: Arc::new(Semaphore::new(SEARCHES_MAX as usize)),
-            ready_turn: Arc::new(Semaphore::new(1)),
+            look_ups: Turns::new(LOOK_UPS_MAX, None),
+            searches: Turns::new(SEARCHES_MAX, Some(logs.clone())),
+            ready_turn: Turns::new(1, None),
+            logs,
         })
     }
 
@@ -102,24 +132,29 @@ impl Reader {
         Ok(())
     }
 
+    /// Asks on another thread. If nobody waits for the answer any more, the question ends soon, and its turn with it.
     async fn in_turn<T: Send + 'static>(
         &self,
-        turns: &Arc<Semaphore>,
+        turns: &Turns,
         operation: &'static str,
         question: impl FnOnce(&Transaction<'_>) -> rusqlite::Result<T> + Send + 'static,
     ) -> Result<T, StoreError> {
-        let turn = tokio::time::timeout(READ_WAIT_MAX, Arc::clone(turns).acquire_owned()).await;
-        let Ok(Ok(turn)) = turn else {
+        let Ok(Some((turn, search))) = tokio::time::timeout(READ_WAIT_MAX, turns.take()).await else {
             return Err(StoreError::new(StoreErrorKind::Busy, operation, "too many questions at once"));
         };
         let pool = self.pool.clone();
+        let logs = self.logs.clone();
+        let caller = Caller::default();
+        let is_gone = caller.is_gone();
         let answer = tokio::task::spawn_blocking(move || {
             let result = pool
                 .get()
                 .map_err(|e| StoreError::new(StoreErrorKind::Unavailable, operation, e.to_string()))
-                .and_then(|mut db| answer(&mut db, question).map_err(|e| store_error(operation, e)));
-            // The turn goes with the question, not with the caller: one who hangs up frees nothing yet. And it
-            // ends when the answer is taken, so that answers do not pile up.
+                .and_then(|mut db| {
+                    answer(&mut db, &logs, is_gone, question).map_err(|e| store_error(operation, e))
+                });
+            drop(search);
+            // The turn ends when the answer is taken, so that answers do not pile up.
             (turn, result)
         });
         match answer.await {
@@ -129,13 +164,34 @@ impl Reader {
     }
 }
 
+/// Whoever waits for an answer. It is gone once this is dropped.
+#[derive(Default)]
+struct Caller(Arc<AtomicBool>);
+
+impl Caller {
+    fn is_gone(&self) -> impl Fn() -> bool + Send + use<> {
+        let is_gone = Arc::clone(&self.0);
+        move || is_gone.load(Ordering::Relaxed)
+    }
+}
+
+impl Drop for Caller {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
 /// One snapshot, within bounded time.
 fn answer<T>(
     db: &mut Connection,
+    logs: &Logs,
+    is_gone: impl Fn() -> bool + Send + 'static,
     question: impl FnOnce(&Transaction<'_>) -> rusqlite::Result<T>,
 ) -> rusqlite::Result<T> {
     let deadline = Instant::now() + READ_TIME_MAX;
-    db.progress_handler(STEPS_PER_LOOK, Some(move || Instant::now() > deadline))?;
+    let (is_cut_off, is_cut_off_too) = (logs.messages.is_cut_off(), logs.texts.is_cut_off());
+    let is_over = move || is_gone() || is_cut_off() || is_cut_off_too() || Instant::now() > deadline;
+    db.progress_handler(STEPS_PER_LOOK, Some(is_over))?;
     let tx = db.transaction()?;
     let answer = question(&tx)?;
     tx.finish()?;

@@ -10,17 +10,18 @@
 //! [FTS5]: https://sqlite.org/fts5.html#the_trigram_tokenizer
 
 use std::collections::BTreeSet;
-use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
 use std::sync::{Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
+use std::{fs, io};
 
 use domain::query::{TextQuery, fold_case};
 use rusqlite::types::ValueRef;
 use rusqlite::{Connection, OpenFlags, OptionalExtension, Transaction, TransactionBehavior, params};
 
+use super::log_gate::{Checkpoint, HELD_BYTES, LogKeeper, Logs, checkpoint};
 use super::schema::{self, BUSY_WAIT_MAX, OpenError};
 use super::{beside, private, remove_beside};
 
@@ -46,6 +47,9 @@ const PURGE_BATCH_MESSAGES: usize = 1_000;
 
 /// How long messages may wait to be indexed. Until then they are looked through, a microsecond each.
 const INDEX_EVERY: Duration = Duration::from_millis(250);
+
+/// How long the thread waits to look again whether it may read.
+const LOOK_EVERY: Duration = Duration::from_millis(20);
 
 /// How long the thread waits to look again after an error.
 const RETRY_AFTER: Duration = Duration::from_secs(5);
@@ -91,7 +95,7 @@ pub(super) struct SearchIndex {
 impl SearchIndex {
     /// Opens the index of the database at `path`, or makes a new one if there is none that fits, and starts to
     /// keep it up to date.
-    pub(super) fn start(path: &Path) -> Result<Self, OpenError> {
+    pub(super) fn start(path: &Path, logs: Logs) -> Result<Self, OpenError> {
         let sqlite = |source| OpenError::Sqlite { path: path_of(path), source };
         let messages = schema::open_reader(path).map_err(sqlite)?;
         let index = match open(path).and_then(|index| Ok((fits(&index, &messages)?, index))) {
@@ -101,10 +105,11 @@ impl SearchIndex {
                 open(path).map_err(sqlite)?
             }
         };
+        let log = beside(&path_of(path), "-wal");
         let (end, ended) = mpsc::channel();
         let thread = thread::Builder::new()
             .name("sqlite-search".to_owned())
-            .spawn(move || keep_up(index, &messages, &ended))
+            .spawn(move || KeepingUp { index, messages, log, logs }.run(&ended))
             .expect("a thread can be started while the program starts");
         Ok(Self { running: Mutex::new(Some((end, thread))) })
     }
@@ -133,6 +138,7 @@ fn open(path: &Path) -> rusqlite::Result<Connection> {
     let mut index = Connection::open_with_flags(path, flags)?;
     index.busy_timeout(BUSY_WAIT_MAX)?;
     index.pragma_update_and_check(None, "journal_mode", "wal", |_| Ok(()))?;
+    index.pragma_update(None, "journal_size_limit", HELD_BYTES / 2)?;
     // What a power cut takes is made again.
     index.pragma_update(None, "synchronous", "normal")?;
     let version: i32 = index.pragma_query_value(None, "user_version", |row| row.get(0))?;
@@ -161,25 +167,61 @@ fn fits(index: &Connection, messages: &Connection) -> rusqlite::Result<bool> {
     Ok(version == SCHEMA_VERSION && searched_seq <= last_seq && of_message.is_none_or(|d| Some(d) == digest))
 }
 
-fn keep_up(mut index: Connection, messages: &Connection, ended: &Receiver<()>) {
-    // Without leave to be nice it competes with everybody else, and does the same.
-    let _ = rustix::process::nice(NICENESS);
-    let mut wait = Duration::ZERO;
-    while ended.recv_timeout(wait) == Err(RecvTimeoutError::Timeout) {
-        let mut go_on = || -> rusqlite::Result<bool> {
-            let (is_behind, n_purged) =
-                (index_batch(&mut index, messages)?, purge_batch(&mut index, messages)?);
-            Ok(is_behind || n_purged == PURGE_BATCH_MESSAGES)
-        };
-        wait = match go_on() {
-            Ok(true) => Duration::ZERO,
-            Ok(false) => INDEX_EVERY,
-            Err(_) => RETRY_AFTER,
-        };
-        if !wait.is_zero() {
-            // Page caches that are not needed any more. What can't be given back stays.
-            let _ = index.release_memory().and_then(|()| messages.release_memory());
+/// What the thread has.
+struct KeepingUp {
+    index: Connection,
+    messages: Connection,
+    /// The index's write-ahead log.
+    log: PathBuf,
+    logs: Logs,
+}
+
+impl KeepingUp {
+    fn run(mut self, ended: &Receiver<()>) {
+        // Without leave to be nice it competes with everybody else, and does the same.
+        let _ = rustix::process::nice(NICENESS);
+        let mut log_keeper = LogKeeper::new(self.logs.texts.clone());
+        let mut wait = Duration::ZERO;
+        while ended.recv_timeout(wait) == Err(RecvTimeoutError::Timeout) {
+            if self.logs.messages.is_closed() {
+                wait = LOOK_EVERY;
+                continue;
+            }
+            wait = match self.go_on() {
+                Ok(true) => Duration::ZERO,
+                Ok(false) => INDEX_EVERY,
+                Err(_) => RETRY_AFTER,
+            };
+            self.bound_log(&mut log_keeper);
+            if !wait.is_zero() {
+                // Page caches that are not needed any more. What can't be given back stays.
+                let _ = self.index.release_memory().and_then(|()| self.messages.release_memory());
+            }
         }
+    }
+
+    /// Whether there is more to do.
+    fn go_on(&mut self) -> rusqlite::Result<bool> {
+        // As niced as it is, it may read from the log of the messages for long.
+        let reading = self.logs.messages.search();
+        let expired_seq = self.messages.query_row("SELECT purged_seq FROM totals", [], |row| row.get(0))?;
+        let searched_seq = self.index.query_row("SELECT searched_seq FROM progress", [], |row| row.get(0))?;
+        let batch = Batch::read(&self.messages, searched_seq)?;
+        drop(reading);
+        let (is_behind, n_purged) =
+            (index_batch(&mut self.index, batch)?, purge_batch(&mut self.index, expired_seq)?);
+        Ok(is_behind || n_purged == PURGE_BATCH_MESSAGES)
+    }
+
+    fn bound_log(&self, keeper: &mut LogKeeper) {
+        // SQLite moves it by itself, a thousand pages at a time, but while searches overlap it does not begin anew.
+        let log_bytes = fs::metadata(&self.log).map_or(0, |log| log.len());
+        if log_bytes < HELD_BYTES {
+            return;
+        }
+        let n_pages = self.index.query_row("PRAGMA wal_checkpoint(passive)", [], |row| row.get(1));
+        // After an error SQLite tries again itself.
+        keeper.keep(n_pages.unwrap_or(0), || checkpoint(&self.index, Checkpoint::Restart).unwrap_or(false));
     }
 }
 
@@ -219,10 +261,8 @@ impl Batch {
     }
 }
 
-/// Indexes the next messages; returns whether there may be more.
-fn index_batch(index: &mut Connection, messages: &Connection) -> rusqlite::Result<bool> {
-    let searched_seq = index.query_row("SELECT searched_seq FROM progress", [], |row| row.get(0))?;
-    let batch = Batch::read(messages, searched_seq)?;
+/// Indexes these messages; returns whether there may be more.
+fn index_batch(index: &mut Connection, batch: Batch) -> rusqlite::Result<bool> {
     let Some((last_seq, body_sha256)) = batch.last else {
         return Ok(false);
     };
@@ -239,15 +279,14 @@ fn index_batch(index: &mut Connection, messages: &Connection) -> rusqlite::Resul
 }
 
 /// Takes out the next messages that have expired; returns how many places of the order of arrival it went on.
-fn purge_batch(index: &mut Connection, messages: &Connection) -> rusqlite::Result<usize> {
-    let expired: i64 = messages.query_row("SELECT purged_seq FROM totals", [], |row| row.get(0))?;
+fn purge_batch(index: &mut Connection, expired_seq: i64) -> rusqlite::Result<usize> {
     let tx = index.transaction()?;
     let (purged_seq, searched_seq): (i64, i64) =
         tx.query_row("SELECT purged_seq, searched_seq FROM progress", [], |row| {
             Ok((row.get(0)?, row.get(1)?))
         })?;
     let n_places =
-        usize::try_from(expired.min(searched_seq) - purged_seq).unwrap_or(0).min(PURGE_BATCH_MESSAGES);
+        usize::try_from(expired_seq.min(searched_seq) - purged_seq).unwrap_or(0).min(PURGE_BATCH_MESSAGES);
     let mut delete = tx.prepare_cached("DELETE FROM texts WHERE rowid = ?1")?;
     for seq in (purged_seq + 1..).take(n_places) {
         delete.execute([seq])?;

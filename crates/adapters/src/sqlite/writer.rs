@@ -14,6 +14,7 @@ use rusqlite::{Connection, ffi};
 use super::expiry::Expiry;
 use super::group_commit::{Bounds, Commit, Queue, group_commit};
 use super::inbox::{self, Inbox};
+use super::log_gate::{Checkpoint, LogKeeper, checkpoint};
 use super::{CommitReport, SqliteOptions, beside, page_cache};
 
 /// Deliveries that may wait. At the slowest disk worth having (100 flushes a second, batches of 512)
@@ -41,7 +42,7 @@ thread_local! {
 }
 
 /// Starts the thread. It ends when the queue is closed, or with the last who could append.
-pub(super) fn start(inbox: Inbox, options: SqliteOptions) -> (Queue, Expired) {
+pub(super) fn start(inbox: Inbox, options: SqliteOptions, log_keeper: LogKeeper) -> (Queue, Expired) {
     let bounds = Bounds {
         queue_deliveries_max: QUEUE_DELIVERIES_MAX,
         queue_bytes_max: QUEUE_BYTES_MAX,
@@ -54,6 +55,7 @@ pub(super) fn start(inbox: Inbox, options: SqliteOptions) -> (Queue, Expired) {
         log: beside(&options.path, "-wal"),
         inbox,
         expired: expired.clone(),
+        log_keeper,
         is_log_suspect: false,
         is_database_suspect: false,
         on_commit: options.on_commit,
@@ -89,6 +91,7 @@ struct Writer {
     /// count.
     inbox: Inbox,
     expired: Expired,
+    log_keeper: LogKeeper,
     /// Whether the kernel may hold of the log what it failed to write.
     is_log_suspect: bool,
     /// The same of the database file, once it could not be flushed.
@@ -117,12 +120,21 @@ impl Commit for Writer {
         if WAL_PAGES.get() < CHECKPOINT_PAGES || self.is_database_suspect {
             return;
         }
-        if let Err(error) = self.inbox.db().execute_batch("PRAGMA wal_checkpoint(passive)") {
-            // The log stays as it is and the next commit brings us here again. But not after a failed flush: that
-            // the next one succeeds says nothing of the pages that this one was for, nor does SQLite write again
-            // what it had moved before it; and then the log, which has it all, would begin anew. The next start
-            // settles the file, and SQLite then moves all of the log again.
-            self.is_database_suspect = is_failed_flush(&error);
+        let Self { inbox, log_keeper, is_database_suspect, .. } = self;
+        let mut checkpoint = |how| match checkpoint(inbox.db(), how) {
+            Ok(is_whole) => is_whole,
+            Err(error) => {
+                // The log stays as it is and the next commit brings us here again. But not after a failed flush: that
+                // the next one succeeds says nothing of the pages that this one was for, nor does SQLite write again
+                // what it had moved before it; and then the log, which has it all, would begin anew. The next start
+                // settles the file, and SQLite then moves all of the log again.
+                *is_database_suspect |= is_failed_flush(&error);
+                false
+            }
+        };
+        checkpoint(Checkpoint::Passive);
+        if log_keeper.keep(WAL_PAGES.get(), || checkpoint(Checkpoint::Restart)) {
+            WAL_PAGES.set(0);
         }
     }
 

@@ -1,18 +1,25 @@
 //! What questions take from each other, and from the writer.
 
+#![expect(clippy::print_stdout, reason = "what a long run has found, which is shown with --nocapture")]
+
 use std::cell::Cell;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use domain::contract::Sample;
 use domain::query::{Filter, MessageQuery, Page, TextQuery};
-use domain::store::MessageStore;
+use domain::store::{MessageStore, StoreErrorKind};
+use futures_util::FutureExt;
 use futures_util::future::{join, join_all};
+use rusqlite::Connection;
 
 use crate::sqlite::open;
 
-/// Messages with texts so long that to look through all of them takes some tens of milliseconds.
-async fn append_long_texts(store: &impl MessageStore) {
+/// Messages with texts so long that to look through 2,000 of them takes some tens of milliseconds.
+async fn append_long_texts(store: &impl MessageStore, n_messages: usize) {
     let text = "x".repeat(4_000);
-    for n in 0..10 {
+    for n in 0..n_messages / 200 {
         let sample = |m| Sample::id(&format!("{n}-{m}")).text(Some(&text)).message();
         store.append((0..200).map(sample).collect()).await.unwrap();
     }
@@ -29,7 +36,7 @@ async fn a_look_up_does_not_wait_for_searches() {
     const N_SEARCHES: usize = 40;
     let folder = tempfile::tempdir().unwrap();
     let store = open(&folder.path().join("app.db"));
-    append_long_texts(&store).await;
+    append_long_texts(&store, 2_000).await;
     let n_searched = Cell::new(0);
     let searches = join_all((0..N_SEARCHES).map(async |_| {
         // It may have waited for too long.
@@ -51,5 +58,83 @@ async fn a_look_up_does_not_wait_for_searches() {
     };
     let (_, n_searched_before) = join(searches, look_ups).await;
     assert!(n_searched_before < N_SEARCHES / 2, "{n_searched_before} searches were answered first");
+    store.close().await;
+}
+
+/// From now on a question about a sender ends with its time only: it goes through all segments.
+fn make_sender_questions_endless(path: &Path) {
+    let db = Connection::open(path).unwrap();
+    db.execute("UPDATE totals SET indexed_seq = 1 << 60", []).unwrap();
+}
+
+/// Goal: whoever hangs up takes nothing from others. Method: as many searches as there are turns, which would take ten
+/// seconds each. They are begun, and then nobody waits for them.
+#[tokio::test]
+async fn a_search_that_nobody_waits_for_gives_its_turn_back() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("app.db");
+    let store = open(&path);
+    store.append(vec![Sample::id("m1").from("+1").message()]).await.unwrap();
+    make_sender_questions_endless(&path);
+    let endless = Filter { sender: Some("+1".to_owned()), ..search() };
+    for _ in 0..3 {
+        let page = Page::at(1, 0);
+        let mut searches = join_all((0..4).map(|_| store.list(&endless, &page))).boxed_local();
+        assert!((&mut searches).now_or_never().is_none(), "they are under way");
+        drop(searches);
+        store.list(&search(), &page).await.unwrap();
+    }
+    store.close().await;
+}
+
+/// Mebibytes that are written while questions overlap: `LOG_MEBIBYTES`, or what every test run has time for. The more,
+/// the longer the questions take, too.
+const LOG_MEBIBYTES: usize = 160;
+
+/// What the log may have at most, with a commit that is larger than usual; and when questions end within a moment.
+const LOG_MEBIBYTES_MAX: u64 = 256 + 16;
+const SHORT_LOG_MEBIBYTES_MAX: u64 = 128;
+
+/// Goal: questions that overlap, so that somebody reads at every moment, do not make the log grow without end. Method:
+/// more of them than there are turns, all the time that messages come in.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_log_is_bounded_while_questions_overlap() {
+    let (mebibytes, mebibytes_max) = match std::env::var("LOG_MEBIBYTES") {
+        Ok(mebibytes) => (mebibytes.parse().unwrap(), LOG_MEBIBYTES_MAX),
+        Err(_) => (LOG_MEBIBYTES, SHORT_LOG_MEBIBYTES_MAX),
+    };
+    let folder = tempfile::tempdir().unwrap();
+    let store = Arc::new(open(&folder.path().join("app.db")));
+    append_long_texts(&*store, mebibytes * 10).await;
+
+    let (is_over, n_answered) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
+    let searches = (0..6).map(|_| {
+        let (store, is_over, n_answered) =
+            (Arc::clone(&store), Arc::clone(&is_over), Arc::clone(&n_answered));
+        tokio::spawn(async move {
+            while !is_over.load(Ordering::Relaxed) {
+                match store.list(&search(), &Page::at(1, 0)).await {
+                    Ok(_) => drop(n_answered.fetch_add(1, Ordering::Relaxed)),
+                    Err(error) => assert_eq!(error.kind, StoreErrorKind::Busy, "{error}"),
+                }
+            }
+        })
+    });
+    let searches: Vec<_> = searches.collect();
+    let mut wal_mebibytes_max = 0;
+    for n in 0..mebibytes {
+        let mut message = Sample::id(&format!("large{n}")).text(None).message();
+        message.body = vec![b'x'; 1 << 20].into();
+        store.append(vec![message]).await.unwrap();
+        wal_mebibytes_max = wal_mebibytes_max.max(store.usage().wal_bytes >> 20);
+    }
+    is_over.store(true, Ordering::Relaxed);
+    join_all(searches).await.into_iter().for_each(Result::unwrap);
+    let n_answered = n_answered.load(Ordering::Relaxed);
+    println!(
+        "{n_answered} searches while {mebibytes} MiB came in; the log had up to {wal_mebibytes_max} MiB"
+    );
+    assert!(wal_mebibytes_max < mebibytes_max, "the log had {wal_mebibytes_max} MiB");
+    assert!(n_answered > 0);
     store.close().await;
 }

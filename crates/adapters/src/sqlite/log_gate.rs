@@ -1,0 +1,198 @@
+//! Keeps a write-ahead log bounded while questions overlap.
+//!
+//! SQLite begins a log anew when all of it is in the database file and nobody reads from it. Questions that overlap
+//! leave no such moment, and the log grows for as long as they do. So who writes closes the gate once its log is long:
+//! no search begins until those under way have ended, which takes [`READ_TIME_MAX`] at most. Look-ups go on, because
+//! they end within a moment that a writer can wait for. If the log grows by too much meanwhile, questions are cut off.
+//!
+//! What another process reads (a backup, a check) is not held back: the log grows until it has ended.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::time::Duration;
+
+use rusqlite::{Connection, Row};
+use tokio::sync::watch;
+use tokio::time::{Instant, timeout_at};
+
+use super::reader::READ_TIME_MAX;
+use super::schema::BUSY_WAIT_MAX;
+
+/// Pages of a log from which on the gate is closed (64 MiB of 4 KiB pages). It is some seconds of messages as fast as they
+/// can come, so that searches have their turns in between.
+const HELD_PAGES: i32 = 16 << 10;
+
+/// The same in bytes.
+pub(super) const HELD_BYTES: u64 = 64 << 20;
+
+/// Pages that the log grows by while searches end, before all questions are cut off (192 MiB): what comes in the ten
+/// seconds that a search has.
+const CUT_OFF_PAGES: i32 = 48 << 10;
+
+/// How long the gate stays closed if the writer does not open it, because no message comes any more: somewhat longer than
+/// a search can take.
+const CLOSED_TIME_MAX: Duration = READ_TIME_MAX.saturating_add(Duration::from_secs(2));
+
+/// How long a writer waits for look-ups to end. What comes in waits as long.
+const RESTART_WAIT_MAX: Duration = Duration::from_millis(250);
+
+/// Who writes a log, and keeps it bounded.
+pub(super) struct LogKeeper {
+    gate: LogGate,
+    /// From when on the gate is closed.
+    held_from_pages: i32,
+}
+
+impl LogKeeper {
+    pub(super) fn new(gate: LogGate) -> Self {
+        Self { gate, held_from_pages: HELD_PAGES }
+    }
+
+    /// To be called now and then while the log has so many pages. `restart` moves all of the log, waiting for up to
+    /// [`RESTART_WAIT_MAX`], and tells whether it begins anew; so does this.
+    pub(super) fn keep(&mut self, n_pages: i32, mut restart: impl FnMut() -> bool) -> bool {
+        if n_pages < self.held_from_pages {
+            if n_pages < HELD_PAGES {
+                self.held_from_pages = HELD_PAGES;
+            }
+            self.gate.open();
+            return false;
+        }
+        self.gate.close();
+        if self.gate.n_searches() > 0 {
+            if n_pages < self.held_from_pages + CUT_OFF_PAGES {
+                return false;
+            }
+            self.gate.cut_off();
+        }
+        let is_anew = restart() || {
+            self.gate.cut_off();
+            restart()
+        };
+        // If it does not begin anew even so, another process reads from it, for nobody knows how long.
+        self.held_from_pages = if is_anew { HELD_PAGES } else { n_pages.saturating_add(HELD_PAGES) };
+        self.gate.open();
+        is_anew
+    }
+}
+
+/// The gates of the logs that a question reads from.
+#[derive(Clone)]
+pub(super) struct Logs {
+    /// That of the database.
+    pub(super) messages: LogGate,
+    /// That of the index of texts.
+    pub(super) texts: LogGate,
+}
+
+impl Logs {
+    pub(super) fn new() -> Self {
+        Self { messages: LogGate::new(), texts: LogGate::new() }
+    }
+}
+
+/// Lets searches begin, or not. A clone is the same.
+#[derive(Clone)]
+pub(super) struct LogGate(Arc<State>);
+
+struct State {
+    /// Until when it is closed.
+    closed_until: watch::Sender<Option<Instant>>,
+    n_searches: AtomicUsize,
+    /// How many times all questions were cut off.
+    n_cuts: AtomicU64,
+}
+
+impl LogGate {
+    pub(super) fn new() -> Self {
+        let closed_until = watch::Sender::new(None);
+        Self(Arc::new(State { closed_until, n_searches: AtomicUsize::new(0), n_cuts: AtomicU64::new(0) }))
+    }
+
+    /// No search begins any more.
+    fn close(&self) {
+        self.0.closed_until.send_if_modified(|until| {
+            let is_closed = until.is_some_and(|until| Instant::now() < until);
+            if !is_closed {
+                *until = Some(Instant::now() + CLOSED_TIME_MAX);
+            }
+            !is_closed
+        });
+    }
+
+    /// Searches begin again.
+    fn open(&self) {
+        self.0.closed_until.send_if_modified(|until| until.take().is_some());
+    }
+
+    /// Searches under way.
+    fn n_searches(&self) -> usize {
+        self.0.n_searches.load(Ordering::SeqCst)
+    }
+
+    /// All questions under way end soon, without an answer.
+    fn cut_off(&self) {
+        self.0.n_cuts.fetch_add(1, Ordering::SeqCst);
+    }
+
+    /// Waits until searches may begin.
+    pub(super) async fn opened(&self) {
+        let mut closed_until = self.0.closed_until.subscribe();
+        loop {
+            let Some(until) = *closed_until.borrow_and_update() else { return };
+            if timeout_at(until, closed_until.changed()).await.is_err() {
+                return;
+            }
+        }
+    }
+
+    pub(super) fn is_closed(&self) -> bool {
+        self.0.closed_until.borrow().is_some_and(|until| Instant::now() < until)
+    }
+
+    /// A search is under way until what is returned is dropped.
+    pub(super) fn search(&self) -> Search {
+        self.0.n_searches.fetch_add(1, Ordering::SeqCst);
+        Search(self.clone())
+    }
+
+    /// Tells, whenever it is asked, whether a question that begins now was cut off.
+    pub(super) fn is_cut_off(&self) -> impl Fn() -> bool + Send + use<> {
+        let gate = self.clone();
+        let n_cuts = gate.0.n_cuts.load(Ordering::SeqCst);
+        move || gate.0.n_cuts.load(Ordering::Relaxed) > n_cuts
+    }
+}
+
+/// A search under way.
+pub(super) struct Search(LogGate);
+
+impl Drop for Search {
+    fn drop(&mut self) {
+        self.0.0.n_searches.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
+/// A way to move a log into its database.
+#[derive(Clone, Copy)]
+pub(super) enum Checkpoint {
+    /// Without waiting for anybody: what is still read stays.
+    Passive,
+    /// All of it, waiting for up to [`RESTART_WAIT_MAX`], so that it begins anew.
+    Restart,
+}
+
+/// Moves a log; whether nobody was in the way.
+pub(super) fn checkpoint(db: &Connection, how: Checkpoint) -> rusqlite::Result<bool> {
+    let is_blocked = |row: &Row<'_>| row.get::<_, bool>(0);
+    match how {
+        Checkpoint::Passive => db.query_row("PRAGMA wal_checkpoint(passive)", [], is_blocked),
+        Checkpoint::Restart => {
+            db.busy_timeout(RESTART_WAIT_MAX)?;
+            let result = db.query_row("PRAGMA wal_checkpoint(restart)", [], is_blocked);
+            db.busy_timeout(BUSY_WAIT_MAX)?;
+            result
+        }
+    }
+    .map(|is_blocked| !is_blocked)
+}
