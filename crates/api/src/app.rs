@@ -12,7 +12,6 @@ use actix_http::HttpService;
 use actix_http::error::DispatchError;
 use actix_server::{GracefulShutdownSignal, Server};
 use actix_service::{IntoServiceFactory, ServiceFactory, ServiceFactoryExt, fn_service, map_config};
-use actix_tls::accept::rustls_0_23::{Acceptor, TlsStream};
 use actix_web::App as ActixApp;
 use actix_web::dev::AppConfig;
 use actix_web::middleware::{DefaultHeaders, from_fn};
@@ -27,8 +26,10 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::Semaphore;
 
 use crate::bodies::Bodies;
-use crate::connection::{self, Connection, FIRST_HEAD_TIME_MAX, KEEP_ALIVE};
+use crate::connection::{self, Connection, Heads, KEEP_ALIVE};
 use crate::door::Door;
+use crate::handshake::Handshakes;
+use crate::places::{Place, Places};
 use crate::routes;
 use crate::telemetry::metrics::Metrics;
 use crate::telemetry::request;
@@ -133,8 +134,17 @@ pub enum Traffic {
     Questions,
 }
 
-/// Serves `app` until the returned server is stopped; with `tls`, encrypted. More connections than
-/// `connections_max` wait to be accepted.
+/// How many connections a listener takes.
+#[derive(Clone, Copy, Debug)]
+pub struct ConnectionLimits {
+    /// Of all clients, those included that are about to be closed.
+    pub all_max: usize,
+    /// Of one client that is not a trusted proxy.
+    pub client_max: usize,
+}
+
+/// Serves `app` until the returned server is stopped; with `tls`, encrypted. When there are as many connections as may
+/// be, whichever has idled longest makes room.
 ///
 /// # Errors
 /// The listener can't be used.
@@ -143,39 +153,71 @@ pub fn serve(
     listener: TcpListener,
     traffic: Traffic,
     tls: Option<ServerConfig>,
-    connections_max: usize,
+    limits: ConnectionLimits,
 ) -> io::Result<Server> {
     let n_workers = available_parallelism().map_or(1, NonZero::get);
     let server = Server::build()
         .workers(n_workers)
-        .max_concurrent_connections(connections_max.div_ceil(n_workers).max(1))
+        .max_concurrent_connections(limits.all_max.div_ceil(n_workers).max(1))
         .shutdown_timeout(DRAIN_SECS_MAX)
         .disable_signals();
     let stopping = server.graceful_shutdown_signal();
     let name = listener.local_addr()?.to_string();
+    let entrance = Entrance {
+        places: Places::new(limits.all_max, limits.client_max, app.metrics.connections()),
+        heads: connection::heads(),
+        app,
+    };
     let server = match tls {
         None => server.listen(name, listener, move || {
-            let open = |tcp: TcpStream| {
-                let peer_addr = tcp.peer_addr().ok();
-                ready(Ok((Connection::new(tcp), peer_addr)))
-            };
-            fn_service(open).and_then(http(Data::clone(&app), traffic, stopping.clone()))
+            let http = http(Data::clone(&entrance.app), traffic, stopping.clone());
+            let entrance = entrance.clone();
+            fn_service(move |tcp: TcpStream| {
+                let entered = entrance.enter(&tcp);
+                ready(entered.map(|(peer, place)| entrance.connection(tcp, peer, place)).ok_or(()))
+            })
+            .and_then(http.map_err(drop))
         })?,
-        Some(mut config) => {
-            config.alpn_protocols = vec![b"http/1.1".to_vec()];
+        Some(config) => {
+            let handshakes = Handshakes::new(config, entrance.app.metrics.handshakes());
             server.listen(name, listener, move || {
-                let open = |tls: TlsStream<TcpStream>| {
-                    let peer_addr = tls.get_ref().0.peer_addr().ok();
-                    (Connection::new(tls), peer_addr)
-                };
-                Acceptor::new(config.clone())
-                    .map_err(drop)
-                    .map(open)
-                    .and_then(http(Data::clone(&app), traffic, stopping.clone()).map_err(drop))
+                let http = http(Data::clone(&entrance.app), traffic, stopping.clone());
+                let (entrance, handshakes) = (entrance.clone(), handshakes.clone());
+                fn_service(move |tcp: TcpStream| {
+                    let (entrance, handshakes) = (entrance.clone(), handshakes.clone());
+                    async move {
+                        let (peer, place) = entrance.enter(&tcp).ok_or(())?;
+                        let has_all = entrance.app.door.is_trusted(peer.ip());
+                        let tls = handshakes.accept(tcp, peer.ip(), has_all, &place).await.ok_or(())?;
+                        Ok(entrance.connection(tls, peer, place))
+                    }
+                })
+                .and_then(http.map_err(drop))
             })?
         }
     };
     Ok(server.run())
+}
+
+/// Where connections come in.
+#[derive(Clone)]
+struct Entrance {
+    app: Data<App>,
+    places: Arc<Places>,
+    heads: Heads,
+}
+
+impl Entrance {
+    /// Whose connection it is and its place, if it is given one.
+    fn enter(&self, tcp: &TcpStream) -> Option<(SocketAddr, Place)> {
+        let peer = tcp.peer_addr().ok()?;
+        let place = self.places.take(peer.ip(), self.app.door.is_trusted(peer.ip()))?;
+        Some((peer, place))
+    }
+
+    fn connection<IO>(&self, io: IO, peer: SocketAddr, place: Place) -> (Connection<IO>, Option<SocketAddr>) {
+        (Connection::new(io, peer.ip(), place, Arc::clone(&self.heads)), Some(peer))
+    }
 }
 
 /// What serves one connection. It is what `actix_web::HttpServer` puts together, around connections of ours.
@@ -198,14 +240,15 @@ fn http<IO: AsyncRead + AsyncWrite + Unpin + 'static>(
     let headers = SECURITY_HEADERS.into_iter().fold(DefaultHeaders::new(), DefaultHeaders::add);
     let requests = ActixApp::new()
         .app_data(app)
-        .wrap(headers)
         .wrap(from_fn(request::observe))
+        .wrap(headers)
         .wrap(from_fn(connection::take_turn))
         .configure(routes)
         .configure(routes::everywhere)
         .into_factory();
     HttpService::build()
-        .client_request_timeout(FIRST_HEAD_TIME_MAX)
+        // Heads are ours: see `connection`.
+        .client_request_timeout(Duration::ZERO)
         .client_disconnect_timeout(DISCONNECT_TIME_MAX)
         .keep_alive(KEEP_ALIVE)
         .graceful_shutdown_signal(move || {

@@ -63,6 +63,13 @@ impl Door {
         client_addr(peer, forwarded, &self.trusted_proxies)
     }
 
+    /// Whether an address is that of a trusted proxy.
+    #[must_use]
+    pub fn is_trusted(&self, addr: IpAddr) -> bool {
+        let addr = addr.to_canonical();
+        self.trusted_proxies.iter().any(|network| network.contains(&addr))
+    }
+
     /// Counts a wrong signature. What carries a right one is never held up, whoever else comes from the same
     /// address: this is asked only once a signature was found wrong.
     ///

@@ -12,6 +12,7 @@ use domain::store::{StoreError, StoreErrorKind};
 use serde::Serialize;
 use utoipa::ToSchema;
 
+use crate::head::BadHead;
 use crate::routes::ops::Health;
 
 /// When to try again after `Busy` or `Unknown`: a queue empties within this.
@@ -23,6 +24,9 @@ const RETRY_UNAVAILABLE_SECS: u32 = 10;
 /// A request that is not answered 200.
 #[derive(Debug, thiserror::Error)]
 pub enum ApiError {
+    /// What came is no request.
+    #[error(transparent)]
+    BadHead(#[from] BadHead),
     /// The path is not one of ours.
     #[error("Not Found")]
     NotFound,
@@ -132,6 +136,7 @@ impl ApiError {
             | Self::NotReady { .. } => "unavailable",
             Self::TooSlow { .. }
             | Self::Incomplete
+            | Self::BadHead(_)
             | Self::NoToken
             | Self::UnknownHost
             | Self::NotFound
@@ -181,6 +186,11 @@ impl ApiError {
 impl ResponseError for ApiError {
     fn status_code(&self) -> StatusCode {
         match self {
+            Self::BadHead(BadHead::Malformed(_)) => StatusCode::BAD_REQUEST,
+            Self::BadHead(BadHead::TooLarge | BadHead::TooManyFields) => {
+                StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE
+            }
+            Self::BadHead(BadHead::TooSlow { .. }) => StatusCode::REQUEST_TIMEOUT,
             Self::NotFound => StatusCode::NOT_FOUND,
             Self::MethodNotAllowed { .. } => StatusCode::METHOD_NOT_ALLOWED,
             Self::InvalidQuery(_) | Self::Ingest(IngestError::Invalid(_)) => StatusCode::UNPROCESSABLE_ENTITY,
@@ -191,6 +201,7 @@ impl ResponseError for ApiError {
             Self::UnknownHost => StatusCode::FORBIDDEN,
             Self::TooManyRefusals { .. } => StatusCode::TOO_MANY_REQUESTS,
             Self::Overloaded(_)
+            | Self::BadHead(BadHead::Overloaded)
             | Self::Ingest(IngestError::NoSecret | IngestError::Store { .. })
             | Self::Store(_)
             | Self::Search(_)
@@ -215,9 +226,8 @@ impl ResponseError for ApiError {
         }
         if self.status_code() == StatusCode::SERVICE_UNAVAILABLE {
             let secs = match (self, self.store_error().map(|e| e.kind)) {
-                (Self::Overloaded(_), _) | (_, Some(StoreErrorKind::Busy | StoreErrorKind::Unknown)) => {
-                    RETRY_BUSY_SECS
-                }
+                (Self::Overloaded(_) | Self::BadHead(_), _)
+                | (_, Some(StoreErrorKind::Busy | StoreErrorKind::Unknown)) => RETRY_BUSY_SECS,
                 _ => RETRY_UNAVAILABLE_SECS,
             };
             response.insert_header((header::RETRY_AFTER, secs));

@@ -5,16 +5,20 @@
 
 pub mod app;
 pub mod bodies;
+mod chunks;
 pub mod commands;
 pub mod config;
 mod connection;
 pub mod cursor;
 pub mod door;
 pub mod error;
+mod handshake;
+mod head;
 mod host;
 pub mod open_files;
 mod openapi;
 pub mod parameters;
+mod places;
 mod printable;
 pub mod retention;
 mod routes;

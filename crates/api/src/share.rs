@@ -8,12 +8,18 @@ use crate::door::network_of;
 
 /// Counts what each client holds of one bounded thing: bytes, connections, turns.
 ///
-/// Memory: an entry for each client that holds something, and none for the others. It does not bound what all hold
-/// together; who uses it has a bound for that.
+/// Memory: an entry for each client that holds something, and none for the others.
 #[derive(Debug)]
 pub struct Shares {
+    all_max: usize,
     each_max: usize,
-    held: Mutex<HashMap<IpAddr, usize>>,
+    held: Mutex<Held>,
+}
+
+#[derive(Debug, Default)]
+struct Held {
+    by_all: usize,
+    by_client: HashMap<IpAddr, usize>,
 }
 
 /// A part of a client's share; it is given back when this is dropped.
@@ -25,38 +31,52 @@ pub struct Share {
 }
 
 impl Shares {
-    /// Each client may hold `each_max`.
+    /// Each client may hold `each_max`. What all hold together is not bounded here: who uses it has a bound for that.
     #[must_use]
     pub fn new(each_max: usize) -> Arc<Self> {
-        Arc::new(Self { each_max, held: Mutex::default() })
+        Self::of_all(usize::MAX, each_max)
+    }
+
+    /// Each client may hold `each_max`, and all together `all_max`.
+    #[must_use]
+    pub fn of_all(all_max: usize, each_max: usize) -> Arc<Self> {
+        Arc::new(Self { all_max, each_max, held: Mutex::default() })
     }
 
     /// Takes `n` for a client, which is an address, or the /64 network of an IPv6 address. `None` if it would then
-    /// hold more than its share.
+    /// hold more than its share, or all more than there is.
     #[must_use]
     pub fn take(self: &Arc<Self>, client: IpAddr, n: usize) -> Option<Share> {
         let mut share = Share { shares: Arc::clone(self), client: network_of(client), n: 0 };
         share.grow(n).then_some(share)
     }
 
-    fn held(&self) -> MutexGuard<'_, HashMap<IpAddr, usize>> {
+    fn held(&self) -> MutexGuard<'_, Held> {
         self.held.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Share {
-    /// Takes `n` more; takes nothing and returns false if the client would then hold more than its share.
+    /// How much it is.
+    #[must_use]
+    pub fn n(&self) -> usize {
+        self.n
+    }
+
+    /// Takes `n` more; takes nothing and returns false if the client would then hold more than its share, or all
+    /// more than there is.
     #[must_use]
     pub fn grow(&mut self, n: usize) -> bool {
         if n == 0 {
             return true;
         }
         let mut held = self.shares.held();
-        let of_client = held.get(&self.client).copied().unwrap_or(0);
-        if of_client + n > self.shares.each_max {
+        let of_client = held.by_client.get(&self.client).copied().unwrap_or(0);
+        if of_client + n > self.shares.each_max || held.by_all + n > self.shares.all_max {
             return false;
         }
-        held.insert(self.client, of_client + n);
+        held.by_client.insert(self.client, of_client + n);
+        held.by_all += n;
         self.n += n;
         true
     }
@@ -68,10 +88,11 @@ impl Drop for Share {
             return;
         }
         let mut held = self.shares.held();
-        if let Some(of_client) = held.get_mut(&self.client) {
+        held.by_all -= self.n;
+        if let Some(of_client) = held.by_client.get_mut(&self.client) {
             *of_client -= self.n;
             if *of_client == 0 {
-                held.remove(&self.client);
+                held.by_client.remove(&self.client);
             }
         }
     }
@@ -99,6 +120,17 @@ mod tests {
     }
 
     #[test]
+    fn all_together_take_no_more_than_there_is() {
+        let shares = Shares::of_all(10, 6);
+        let first = shares.take(addr("192.0.2.1"), 6).unwrap();
+        assert!(shares.take(addr("192.0.2.2"), 5).is_none());
+        let _second = shares.take(addr("192.0.2.2"), 4).unwrap();
+        assert!(shares.take(addr("192.0.2.3"), 1).is_none());
+        drop(first);
+        assert!(shares.take(addr("192.0.2.3"), 6).is_some());
+    }
+
+    #[test]
     fn the_addresses_of_one_ipv6_network_have_one_share() {
         let shares = Shares::new(1);
         let _held = shares.take(addr("2001:db8:1:2::3"), 1).unwrap();
@@ -110,10 +142,10 @@ mod tests {
     fn who_holds_nothing_takes_up_no_memory() {
         let shares = Shares::new(10);
         let mut share = shares.take(addr("192.0.2.1"), 0).unwrap();
-        assert!(shares.held().is_empty());
+        assert!(shares.held().by_client.is_empty());
         assert!(share.grow(3));
-        assert_eq!(shares.held().len(), 1);
+        assert_eq!(shares.held().by_client.len(), 1);
         drop(share);
-        assert!(shares.held().is_empty());
+        assert!(shares.held().by_client.is_empty());
     }
 }

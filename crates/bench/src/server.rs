@@ -11,7 +11,7 @@ use actix_web::web::Data;
 use adapters::clock::SystemClock;
 use adapters::signature::{XSignature, sha256};
 use adapters::sqlite::{BATCH_MESSAGES_MAX, Expiry, SqliteOptions, SqliteStore};
-use api::app::{self, App, Budgets, Traffic};
+use api::app::{self, App, Budgets, ConnectionLimits, Traffic};
 use api::door::Door;
 use api::open_files;
 use api::telemetry::log;
@@ -124,7 +124,9 @@ pub(crate) fn run(args: &Args) -> Result<(), BenchError> {
         });
         let listener = app::bind(([127, 0, 0, 1], 0).into())?;
         println!("{}", listener.local_addr()?);
-        app::serve(app, listener, Traffic::All, None, open_files::connections_max())?.await?;
+        let all_max = open_files::connections_max();
+        let limits = ConnectionLimits { all_max, client_max: all_max };
+        app::serve(app, listener, Traffic::All, None, limits)?.await?;
         Ok(())
     })
 }

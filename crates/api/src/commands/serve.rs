@@ -18,7 +18,7 @@ use secrecy::ExposeSecret;
 use slog::Logger;
 
 use super::Error;
-use crate::app::{self, App, Budgets, Traffic};
+use crate::app::{self, App, Budgets, ConnectionLimits, Traffic};
 use crate::config::{
     BindArgs, ConfigError, DatabaseArgs, HostArgs, LimitArgs, LogArgs, OpsBindArgs, ProxyArgs, RetentionArgs,
     Secret, SecretArgs, TlsArgs, TlsFiles, TokenArgs,
@@ -68,6 +68,7 @@ struct Config {
     bind_addr: SocketAddr,
     log_level: slog::Level,
     body_bytes_max: usize,
+    client_connections_max: usize,
     api_token: Option<Secret>,
     ops_bind_addr: Option<SocketAddr>,
     trusted_proxies: Vec<IpNet>,
@@ -84,6 +85,7 @@ impl Config {
         let bind_addr = mistakes.bind_addr(&args.bind);
         let log_level = mistakes.log_level(&args.log);
         let body_bytes_max = mistakes.body_bytes_max(&args.limit);
+        let client_connections_max = mistakes.client_connections_max(&args.limit);
         let api_token = mistakes.api_token(&args.token);
         let ops_bind_addr = mistakes.ops_bind_addr(&args.ops_bind);
         let trusted_proxies = mistakes.trusted_proxies(&args.proxy);
@@ -97,6 +99,7 @@ impl Config {
                 bind_addr: bind_addr?,
                 log_level: log_level?,
                 body_bytes_max: body_bytes_max?,
+                client_connections_max: client_connections_max?,
                 api_token,
                 ops_bind_addr,
                 trusted_proxies: trusted_proxies?,
@@ -166,8 +169,8 @@ async fn serve(config: Config, log: &Logger, metrics: Metrics) -> Result<(), Err
     });
     let serve = |listener, traffic, connections_max| {
         let tls_config = tls.as_ref().map(Tls::server_config).transpose()?;
-        app::serve(Data::clone(&app), listener, traffic, tls_config, connections_max)
-            .map_err(Error::io("serve"))
+        let limits = ConnectionLimits { all_max: connections_max, client_max: config.client_connections_max };
+        app::serve(Data::clone(&app), listener, traffic, tls_config, limits).map_err(Error::io("serve"))
     };
     let servers = match ops {
         None => vec![serve(listener, Traffic::All, connections_max)?],

@@ -104,4 +104,8 @@ pub struct LimitArgs {
     /// Largest request body in bytes, 1 to 16777216 [default: 1048576]
     #[arg(long, env = "BODY_BYTES_MAX", hide_env_values = true)]
     pub body_bytes_max: Option<OsString>,
+    /// Most connections from one address (IPv6: one /64 network) that is not one of TRUSTED_PROXIES, 1 to 8192
+    /// [default: 1024]
+    #[arg(long, env = "CLIENT_CONNECTIONS_MAX", hide_env_values = true)]
+    pub client_connections_max: Option<OsString>,
 }

@@ -18,6 +18,7 @@ use secrecy::SecretSlice;
 use slog::Level;
 
 use crate::host;
+use crate::open_files::CONNECTIONS_MAX;
 use crate::retention::Retention;
 
 pub use args::{
@@ -36,6 +37,9 @@ pub const LOG_LEVEL_DEFAULT: &str = "INFO";
 
 /// `BODY_BYTES_MAX` if nothing is said: no provider's webhook comes near it.
 pub const BODY_BYTES_MAX_DEFAULT: &str = "1048576";
+
+/// `CLIENT_CONNECTIONS_MAX` if nothing is said: an eighth of all connections, more than any sender's pool.
+pub const CLIENT_CONNECTIONS_MAX_DEFAULT: &str = "1024";
 
 /// The largest `BODY_BYTES_MAX`: a quarter of what may be queued, so that one sender can't fill it.
 pub const BODY_BYTES_MAX_LIMIT: usize = 16 << 20;
@@ -272,6 +276,17 @@ impl ConfigError {
             BODY_BYTES_MAX_DEFAULT,
             |bytes| bytes.parse().ok().filter(|n| (1..=BODY_BYTES_MAX_LIMIT).contains(n)),
             "a number of bytes from 1 to 16777216",
+        )
+    }
+
+    /// Most connections of one client.
+    pub fn client_connections_max(&mut self, args: &LimitArgs) -> Option<usize> {
+        self.setting(
+            "CLIENT_CONNECTIONS_MAX",
+            args.client_connections_max.as_deref(),
+            CLIENT_CONNECTIONS_MAX_DEFAULT,
+            |n| n.parse().ok().filter(|n| (1..=CONNECTIONS_MAX).contains(n)),
+            "a number of connections from 1 to 8192",
         )
     }
 

@@ -13,6 +13,8 @@ use prometheus::{
     TextEncoder,
 };
 
+use crate::places::PlaceMetrics;
+
 /// Every value of `result`.
 pub const WEBHOOK_RESULTS: [&str; 7] = [
     "created",
@@ -45,6 +47,8 @@ pub struct Metrics {
     log_lines_lost: IntCounter,
     ready: IntGauge,
     last_message: GaugeVec,
+    connections: PlaceMetrics,
+    handshakes: PlaceMetrics,
 }
 
 impl Metrics {
@@ -91,6 +95,8 @@ impl Metrics {
                 ),
                 &["source"],
             )?,
+            connections: PlaceMetrics::new(&registry, "hookkeeper_connections", "Connections")?,
+            handshakes: PlaceMetrics::new(&registry, "hookkeeper_handshakes", "TLS handshakes under way")?,
             registry,
         };
         debug_assert_eq!(1 << 9, BATCH_MESSAGES_MAX, "the last bucket is the largest batch");
@@ -129,6 +135,16 @@ impl Metrics {
     /// A store is watched already.
     pub fn watch(&self, store: Arc<SqliteStore>) -> prometheus::Result<()> {
         self.registry.register(Box::new(UsageCollector::new(store)?))
+    }
+
+    /// What is counted of connections.
+    pub(crate) fn connections(&self) -> PlaceMetrics {
+        self.connections.clone()
+    }
+
+    /// What is counted of TLS handshakes.
+    pub(crate) fn handshakes(&self) -> PlaceMetrics {
+        self.handshakes.clone()
     }
 
     /// Counts one answered request.

@@ -1,9 +1,10 @@
 //! Around every request: its id, its one line in the log, its counts.
 
 use std::net::IpAddr;
+use std::rc::Rc;
 use std::time::Instant;
 
-use actix_web::body::MessageBody;
+use actix_web::body::{BoxBody, MessageBody};
 use actix_web::dev::{ServiceRequest, ServiceResponse};
 use actix_web::http::Method;
 use actix_web::http::header::{HeaderName, HeaderValue};
@@ -15,6 +16,7 @@ use slog::{KV, Record, Serializer};
 use uuid::Uuid;
 
 use crate::app::App;
+use crate::connection::Turn;
 use crate::error::ApiError;
 use crate::routes;
 
@@ -33,14 +35,18 @@ pub(crate) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id"
 
 /// Runs a request to its end, even if its client hangs up meanwhile: what was stored is then counted
 /// and logged as it would be otherwise.
-pub async fn observe<B: MessageBody + 'static>(
+pub(crate) async fn observe<B: MessageBody + 'static>(
     request: ServiceRequest,
     next: Next<B>,
-) -> Result<ServiceResponse<B>, Error> {
+) -> Result<ServiceResponse<BoxBody>, Error> {
     let started = Instant::now();
     let app = Data::clone(request.app_data::<Data<App>>().expect("every server is built with its app"));
+    let bad_head = request.conn_data::<Rc<Turn>>().and_then(|turn| turn.bad_head());
     let run = async move {
-        let mut response = next.call(request).await?;
+        let mut response = match bad_head {
+            Some(bad_head) => request.error_response(ApiError::from(bad_head)),
+            None => next.call(request).await?.map_into_boxed_body(),
+        };
         let request_id = Uuid::now_v7().to_string();
         finish(&app, &response, &request_id, started);
         let value = HeaderValue::from_str(&request_id).expect("a UUID is printable ASCII");

@@ -229,7 +229,7 @@ fn mistakes_at_the_door_are_told() {
 }
 
 /// Writes a new certificate for `localhost` and returns a client that trusts it and no other.
-fn renew(folder: &Path) -> ureq::Agent {
+pub(crate) fn renew(folder: &Path) -> ureq::Agent {
     let CertifiedKey { cert, signing_key } = generate_simple_self_signed(["localhost".to_owned()]).unwrap();
     std::fs::write(folder.join("cert.pem"), cert.pem()).unwrap();
     std::fs::write(folder.join("key.pem"), signing_key.serialize_pem()).unwrap();

@@ -1,10 +1,17 @@
 //! One client takes all that it can, and the others are served as if it were not there.
 
 use std::io::Read;
+use std::net::Shutdown;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
+use rusqlite::Connection as Database;
 use serde_json::json;
 
-use crate::test_app::{Connection, EXAMPLE, EXAMPLE_SIGNATURE, TestApp, payload, request, webhook};
+use crate::door::renew;
+use crate::test_app::{
+    Connection, EXAMPLE, EXAMPLE_SIGNATURE, TestApp, hookkeeper, payload, request, webhook,
+};
 
 const MEBIBYTE: usize = 1 << 20;
 
@@ -42,7 +49,8 @@ fn a_missing_or_malformed_signature_is_refused_before_its_body_comes() {
                 body
             };
             connection.send(&late);
-            connection.send(&request("GET", "/health/live", &[], b""));
+            connection.send(&live());
+            connection.stream().shutdown(Shutdown::Write).unwrap();
             if let Some(next) = connection.answer(true) {
                 assert_eq!(next.json(), json!({"status": "live"}), "{head}");
             }
@@ -122,4 +130,77 @@ fn what_was_refused_before_its_body_is_not_kept_open() {
     let answer = connection.ask(&request("POST", "/webhook", &[], &vec![b'x'; MEBIBYTE])[..100]);
     assert_eq!((answer.status, answer.headers["connection"].as_str()), (401, "close"));
     assert_eq!(connection.stream().read(&mut [0]).unwrap_or(0), 0);
+}
+
+#[test]
+fn a_client_with_its_share_of_connections_makes_room_for_itself_alone() {
+    let app = TestApp::with(&[("CLIENT_CONNECTIONS_MAX", "50")]);
+    let mut other = Connection::from(3, app.addr);
+    assert_eq!(other.ask(&live()).status, 200);
+    let mut held: Vec<_> = (0..60).map(|_| Connection::from(2, app.addr)).collect();
+    assert!(is_served(&mut held[59]) && !is_served(&mut held[0]));
+    assert_eq!(held.iter_mut().map(is_served).filter(|is_served| *is_served).count(), 50);
+    assert_eq!(other.ask(&webhook(EXAMPLE)).status, 200);
+    assert_eq!(app.metric("hookkeeper_connections_evicted_total"), 10.0);
+    // The health check comes from an address that has its share.
+    let _held: Vec<_> = (0..60).map(|_| app.connect()).collect();
+    let addr = app.addr.to_string();
+    let check = hookkeeper(app.folder().path()).args(["healthcheck", "--bind-addr", &addr]).status();
+    assert_eq!(check.unwrap().code(), Some(0));
+}
+
+/// Method: a limit of files that leaves room for 244 connections, which seven clients hold. Some of these wait for an
+/// answer, which is no idling.
+#[test]
+fn when_there_are_all_connections_the_longest_idle_one_makes_room() {
+    let limit = "ulimit -n 500; CLIENT_CONNECTIONS_MAX=40 exec \"$0\"";
+    let app = TestApp::under(&["sh", "-c", limit], Arc::new(tempfile::tempdir().unwrap()));
+    let lock = Database::open(app.database()).unwrap();
+    lock.execute_batch("BEGIN IMMEDIATE").unwrap();
+    let mut asking = Connection::from(10, app.addr);
+    asking.send(&webhook(EXAMPLE));
+    let mut held: Vec<_> =
+        (0..280).map(|n| Connection::from(u8::try_from(11 + n / 40).unwrap(), app.addr)).collect();
+    assert_eq!(Connection::from(3, app.addr).ask(&live()).status, 200);
+    assert!(!is_served(&mut held[0]));
+    lock.execute_batch("ROLLBACK").unwrap();
+    assert_eq!(asking.answer(true).unwrap().status, 200);
+}
+
+#[test]
+fn a_trusted_proxy_may_have_all_connections() {
+    let app = TestApp::with(&[("CLIENT_CONNECTIONS_MAX", "5"), ("TRUSTED_PROXIES", "127.0.0.2")]);
+    let mut held: Vec<_> = (0..20).map(|_| Connection::from(2, app.addr)).collect();
+    assert!(held.iter_mut().all(|connection| connection.ask(&live()).status == 200));
+}
+
+/// Goal: silent handshakes delay nobody. Method: more of them than there may be of one client, and than the library
+/// would have waited for; and a client of another address.
+#[test]
+fn silent_tls_handshakes_hold_nobody_up() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
+    let client = renew(folder.path());
+    let app = TestApp::with(&[("TLS_CERT", &path("cert.pem")), ("TLS_KEY", &path("key.pem"))]);
+    let held: Vec<_> = (0..600).map(|_| Connection::from(2, app.addr)).collect();
+    let url = format!("https://localhost:{}", app.addr.port());
+    let started = Instant::now();
+    assert_eq!(client.get(&format!("{url}/health/ready")).call().unwrap().status(), 200);
+    assert!(started.elapsed() < Duration::from_secs(2), "{:?}", started.elapsed());
+    let metrics = client.get(&format!("{url}/metrics")).call().unwrap().body_mut().read_to_string().unwrap();
+    assert!(metrics.contains("hookkeeper_handshakes_evicted_total 344"), "{metrics}");
+    // They end by themselves.
+    for connection in held {
+        assert_eq!(connection.stream().read(&mut [0]).unwrap_or(0), 0);
+    }
+    assert!(started.elapsed() < Duration::from_secs(20), "{:?}", started.elapsed());
+}
+
+fn is_served(connection: &mut Connection) -> bool {
+    connection.send(&live());
+    connection.answer(true).is_some()
+}
+
+fn live() -> Vec<u8> {
+    request("GET", "/health/live", &[], b"")
 }

@@ -20,6 +20,7 @@ mod openapi;
 mod overload;
 mod powercut;
 mod process;
+mod raw_requests;
 mod retention;
 mod searches;
 mod selftest;
