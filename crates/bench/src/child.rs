@@ -9,7 +9,6 @@ use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use clap::ValueEnum;
-use domain::time::Timestamp;
 use procfs::process::Process;
 use tempfile::TempDir;
 
@@ -59,9 +58,9 @@ impl Server {
     }
 
     /// The same, and at once it begins to remove what arrived before a time.
-    pub(crate) fn expiring(database: &Path, messages_before: Timestamp) -> Result<Self, BenchError> {
+    pub(crate) fn expiring(database: &Path, n_messages: u64) -> Result<Self, BenchError> {
         let mut command = command(StoreKind::Group, database)?;
-        command.args(["--messages-before-us", &messages_before.as_micros().to_string()]);
+        command.args(["--messages-to", &n_messages.to_string()]);
         Self::start(command, None)
     }
 

@@ -22,7 +22,6 @@ use domain::message::NewMessage;
 use domain::query::{Filter, Listing, MessageQuery, Page, Stats};
 use domain::source::{Source, SourceName};
 use domain::store::{Appended, MessageStore, Seq, StoreError};
-use domain::time::Timestamp;
 
 use crate::BenchError;
 
@@ -47,9 +46,9 @@ pub(crate) struct Args {
     /// Milliseconds that each commit takes beside what the disk takes
     #[arg(long, default_value_t = 0)]
     flush_extra_ms: u64,
-    /// At once, begin to remove what arrived before so many microseconds since 1970
+    /// At once, begin to remove the messages up to this place in the order of arrival
     #[arg(long)]
-    messages_before_us: Option<i64>,
+    messages_to: Option<i64>,
 }
 
 /// Says that it stored, and does not.
@@ -103,10 +102,10 @@ pub(crate) fn run(args: &Args) -> Result<(), BenchError> {
                         thread::sleep(flush_extra);
                         metrics.committed(report);
                     }),
+                    on_event: Box::new(|_| {}),
                 })?);
-                if let Some(us) = args.messages_before_us {
-                    let messages_before = Timestamp::from_micros(us);
-                    store.expire(Expiry { messages_before, keys_before: None }).await?;
+                if let Some(messages_to) = args.messages_to {
+                    store.expire(Expiry { messages_to: Seq(messages_to), keys_to: None }).await?;
                 }
                 (Arc::clone(&store) as _, store)
             }

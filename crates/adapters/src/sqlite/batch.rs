@@ -129,9 +129,7 @@ fn count(
         n_senders += u64::from(total == *stored);
         raised.insert(*sender, total);
     }
-    if let Some(ranking) = &mut memory.ranking {
-        ranking.raise(tx, &raised)?;
-    }
+    memory.ranking.raise(tx, &raised)?;
     tx.prepare_cached(
         "UPDATE totals SET message_count = message_count + ?1, sender_count = sender_count + ?2, last_seq = ?3",
     )?

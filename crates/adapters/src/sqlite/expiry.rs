@@ -1,24 +1,25 @@
 //! Messages that are kept no longer, and keys: some hundred at a time, with whatever else is committed.
 //!
 //! Messages expire in order of arrival, and only those that are indexed. Their keys stay in the ledger until
-//! these expire, too, a segment at a time. SQLite uses the space again.
+//! these expire, too, a segment at a time. SQLite uses the space again. How far to go is not decided here.
 
 use std::collections::BTreeMap;
 
-use domain::time::Timestamp;
-use rusqlite::{OptionalExtension, Transaction, params};
+use domain::store::Seq;
+use rusqlite::{OptionalExtension, Row, Transaction, params};
 
 use super::key_filter::{KeyFilter, segment_of};
+use super::ranking::Ranking;
 use super::sender_counts::TailSenders;
 use super::time_counts::TimeCounts;
 
 /// What is kept no longer.
 #[derive(Clone, Copy, Debug)]
 pub struct Expiry {
-    /// Messages that arrived before this; but not one that arrived after a message that is kept.
-    pub messages_before: Timestamp,
-    /// Keys of expired messages, if all messages of their segment arrived before this.
-    pub keys_before: Option<Timestamp>,
+    /// Messages up to this place.
+    pub messages_to: Seq,
+    /// Keys of expired messages, of each segment that ends at this place or before.
+    pub keys_to: Option<Seq>,
 }
 
 struct Expired {
@@ -29,16 +30,17 @@ struct Expired {
     message_id: String,
 }
 
-/// Removes up to `n_max` messages that have expired and are indexed; whether there was any. Then there is no ranking.
+/// Removes up to `n_max` messages that have expired and are indexed; returns how many.
 pub(super) fn expire_messages(
     tx: &Transaction<'_>,
     senders: &mut TailSenders,
-    before: Timestamp,
+    ranking: &mut Ranking,
+    to: Seq,
     n_max: usize,
-) -> rusqlite::Result<bool> {
-    let expired = oldest(tx, before, n_max)?;
+) -> rusqlite::Result<usize> {
+    let expired = oldest(tx, to, n_max)?;
     let Some(last) = expired.last() else {
-        return Ok(false);
+        return Ok(0);
     };
     let purged_seq = last.seq;
     for Expired { seq, sender, ts_us, ts_finer, message_id } in &expired {
@@ -56,44 +58,38 @@ pub(super) fn expire_messages(
     }
     TimeCounts::of(expired.iter().map(|e| e.ts_us)).subtract(tx)?;
     let n_messages = expired.len();
-    let n_senders = subtract_senders(tx, senders, &expired)?;
-    // Counts of senders fall now, so that any sender may be among the busiest: that is found out at the end.
-    tx.prepare_cached("DELETE FROM top_senders")?.execute([])?;
+    let n_senders = subtract_senders(tx, senders, ranking, &expired)?;
     tx.prepare_cached(
-        "UPDATE totals SET message_count = message_count - ?1, sender_count = sender_count - ?2, \
-                purged_seq = ?3, is_ranked = 0",
+        "UPDATE totals SET message_count = message_count - ?1, sender_count = sender_count - ?2, purged_seq = ?3",
     )?
     .execute(params![n_messages, n_senders, purged_seq])?;
-    Ok(true)
+    Ok(n_messages)
 }
 
-fn oldest(tx: &Transaction<'_>, before: Timestamp, n_max: usize) -> rusqlite::Result<Vec<Expired>> {
-    let mut oldest = tx.prepare_cached(
-        "SELECT seq, sender, ts_us, ts_finer, message_id, received_at_us FROM messages \
-         WHERE seq > (SELECT purged_seq FROM totals) AND seq <= (SELECT indexed_seq FROM totals) \
-         ORDER BY seq LIMIT ?1",
-    )?;
-    let mut rows = oldest.query([n_max])?;
-    let mut expired = Vec::new();
-    while let Some(row) = rows.next()? {
-        if row.get::<_, i64>(5)? >= before.as_micros() {
-            break;
-        }
-        expired.push(Expired {
+fn oldest(tx: &Transaction<'_>, to: Seq, n_max: usize) -> rusqlite::Result<Vec<Expired>> {
+    let expired = |row: &Row<'_>| {
+        Ok(Expired {
             seq: row.get(0)?,
             sender: row.get(1)?,
             ts_us: row.get(2)?,
             ts_finer: row.get(3)?,
             message_id: row.get(4)?,
-        });
-    }
-    Ok(expired)
+        })
+    };
+    tx.prepare_cached(
+        "SELECT seq, sender, ts_us, ts_finer, message_id FROM messages \
+         WHERE seq > (SELECT purged_seq FROM totals) AND seq <= (SELECT min(indexed_seq, ?1) FROM totals) \
+         ORDER BY seq LIMIT ?2",
+    )?
+    .query_map(params![to.0, n_max], expired)?
+    .collect()
 }
 
 /// Returns how many of the senders have no messages any more.
 fn subtract_senders(
     tx: &Transaction<'_>,
     senders: &mut TailSenders,
+    ranking: &mut Ranking,
     expired: &[Expired],
 ) -> rusqlite::Result<usize> {
     let mut per_sender: BTreeMap<&str, u64> = BTreeMap::new();
@@ -103,29 +99,28 @@ fn subtract_senders(
     let mut n_gone = 0;
     for (sender, n) in per_sender {
         n_gone += usize::from(senders.subtract(tx, sender, n)?);
+        ranking.fall(sender, n);
     }
+    ranking.tell(tx)?;
     Ok(n_gone)
 }
 
-/// Removes up to `n_max` keys that have expired; whether there was any.
+/// Removes up to `n_max` keys that have expired, of one segment; returns how many, `None` if no segment is left to look at.
 pub(super) fn expire_keys(
     tx: &Transaction<'_>,
     filter: &mut KeyFilter,
-    expiry: Expiry,
+    to: Seq,
     n_max: usize,
-) -> rusqlite::Result<bool> {
-    let Some(before) = expiry.keys_before else {
-        return Ok(false);
-    };
+) -> rusqlite::Result<Option<usize>> {
     let oldest: Option<i64> = tx
         .prepare_cached(
-            "SELECT segment FROM segments WHERE segment < (SELECT (purged_seq + 1) >> 16 FROM totals) \
-                AND last_received_at_us < ?1 ORDER BY segment LIMIT 1",
+            "SELECT segment FROM segments WHERE segment < (SELECT (min(purged_seq, ?1) + 1) >> 16 FROM totals) \
+             ORDER BY segment LIMIT 1",
         )?
-        .query_row([before.as_micros()], |row| row.get(0))
+        .query_row([to.0], |row| row.get(0))
         .optional()?;
     let Some(segment) = oldest else {
-        return Ok(false);
+        return Ok(None);
     };
     let n_keys = tx
         .prepare_cached(
@@ -137,5 +132,5 @@ pub(super) fn expire_keys(
         tx.execute("DELETE FROM segments WHERE segment = ?1", [segment])?;
         filter.remove(segment);
     }
-    Ok(true)
+    Ok(Some(n_keys))
 }

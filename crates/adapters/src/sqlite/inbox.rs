@@ -1,18 +1,21 @@
 //! The database as its one writer has it: the connection, and what the writer remembers beside it.
 
 use std::collections::HashMap;
+use std::time::Instant;
 
 use domain::message::NewMessage;
 use domain::store::{Appended, StoreError, StoreErrorKind};
 use rusqlite::{Connection, Transaction, TransactionBehavior, params};
 
+use super::arrivals::{self, Keep, Reading};
 use super::batch;
 use super::error::store_error;
+use super::event::Event;
 use super::expiry::{self, Expiry};
 use super::key_filter::{self, Key, KeyFilter, segment_of};
 use super::ranking::Ranking;
 use super::run::{ENTRIES_PER_MESSAGE, Run, end_of_run};
-use super::sender_counts::{self, TailSenders};
+use super::sender_counts::TailSenders;
 use super::tail::{Entry, Tail, bounds};
 
 /// Entries that a commit writes into the indexes for each message that it stores: some more than the
@@ -33,11 +36,21 @@ const TAIL_BYTES_MAX: usize = 64 << 20;
 
 pub(super) const APPEND: &str = "append messages";
 
-/// Expired messages that a commit removes: as long as they take, its messages wait.
+/// Expired messages that a commit removes at least: as long as they take, its messages wait.
 const EXPIRED_PER_COMMIT: usize = 16;
+
+/// Expired messages that a commit removes for each that it stores. With fewer than one a load that goes on for ever
+/// would fill the disk; with two, what has expired is half gone when as much has come in.
+const EXPIRED_PER_STORED: usize = 2;
 
 /// The same when there is nothing else to do.
 const IDLE_EXPIRED: usize = 128;
+
+/// Senders that a commit looks at while the busiest are not known: a fraction of a millisecond.
+const RANKED_PER_COMMIT: usize = 512;
+
+/// The same when there is nothing else to do.
+const IDLE_RANKED: usize = 4096;
 
 /// Page cache while messages are written, in KiB: the upper levels of all indexes.
 const CACHE_KIB: u64 = 16 << 10;
@@ -49,6 +62,31 @@ pub(super) struct Inbox {
     writer_id: i64,
     /// `None` after a failed transaction, until it is read anew.
     memory: Option<Memory>,
+    /// A reading of the clock that is to be noted, with the next transaction that succeeds.
+    keep: Option<Keep>,
+    /// What is being removed, until nothing of it is left.
+    purge: Option<Purge>,
+    /// What has happened since somebody took these.
+    events: Vec<Event>,
+}
+
+/// The removal of all that had expired when it was asked for.
+struct Purge {
+    expiry: Expiry,
+    /// What came before has to be indexed first; the last place that was taken when it began.
+    awaited_seq: Option<i64>,
+    started: Instant,
+    n_messages: usize,
+    n_keys: usize,
+}
+
+/// What a transaction removed.
+#[derive(Clone, Copy, Default)]
+struct Removed {
+    n_messages: usize,
+    n_keys: usize,
+    /// Nothing is left to be removed.
+    is_all: bool,
 }
 
 /// What the writer knows of the database without looking.
@@ -73,10 +111,7 @@ pub(super) struct Memory {
     /// The last place in the order of arrival that is taken.
     pub(super) last_seq: i64,
     indexed_seq: i64,
-    /// `None` while messages expire.
-    pub(super) ranking: Option<Ranking>,
-    /// What is being removed, until nothing of it is left, and what was the last place when that began.
-    expiry: Option<(Expiry, i64)>,
+    pub(super) ranking: Ranking,
 }
 
 impl Inbox {
@@ -91,7 +126,7 @@ impl Inbox {
         db.release_memory()?;
         db.pragma_update(None, "cache_size", format!("-{CACHE_KIB}"))?;
         let writer_id = db.query_row("SELECT random()", [], |row| row.get(0))?;
-        Ok(Self { db, tail, writer_id, memory: Some(memory) })
+        Ok(Self { db, tail, writer_id, memory: Some(memory), keep: None, purge: None, events: Vec::new() })
     }
 
     pub(super) fn db(&self) -> &Connection {
@@ -103,32 +138,103 @@ impl Inbox {
     /// # Errors
     /// Nothing was stored, unless the kind is `Unknown`.
     pub(super) fn commit(&mut self, deliveries: &[&[NewMessage]]) -> Result<Vec<Vec<Appended>>, StoreError> {
-        self.transact(APPEND, |tx, memory| {
-            memory.remove_expired(tx, EXPIRED_PER_COMMIT)?;
+        let n_messages: usize = deliveries.iter().map(|delivery| delivery.len()).sum();
+        let n_expired = EXPIRED_PER_COMMIT.max(n_messages * EXPIRED_PER_STORED);
+        let (keep, expiry, awaited_seq) = (self.keep, self.expiry(), self.awaited_seq());
+        let (noted, removed, appended) = self.transact(APPEND, |tx, memory| {
+            let noted = keep.map(|keep| arrivals::note(tx, memory.last_seq, keep)).transpose()?;
+            let removed = memory.remove(tx, expiry, awaited_seq, n_expired, RANKED_PER_COMMIT)?;
             let appended = batch::insert_all(tx, memory, deliveries)?;
-            memory.index(tx, memory.stored.len() * ENTRIES_PER_STORED)?;
-            Ok(appended)
-        })
+            memory.index(tx, awaited_seq, memory.stored.len() * ENTRIES_PER_STORED)?;
+            Ok((noted, removed, appended))
+        })?;
+        self.removed(removed);
+        if let Some((reading, expiry)) = noted {
+            self.noted(reading, expiry);
+        }
+        Ok(appended)
     }
 
     /// Whether there is something to do when no message waits. After a failure there is not: a message, or a
     /// question of readiness, will show whether the database is well again.
     pub(super) fn has_chores(&self) -> bool {
-        self.memory.as_ref().is_some_and(Memory::has_chores)
+        self.memory.as_ref().is_some_and(|memory| self.purge.is_some() || !memory.ranking.is_known())
     }
 
     /// Does a little of it.
     pub(super) fn do_chores(&mut self) -> Result<(), StoreError> {
-        self.transact("remove expired messages", |tx, memory| {
-            memory.remove_expired(tx, IDLE_EXPIRED)?;
-            memory.index(tx, IDLE_ENTRIES)
-        })
+        let (expiry, awaited_seq) = (self.expiry(), self.awaited_seq());
+        let removed = self.transact("remove expired messages", |tx, memory| {
+            let removed = memory.remove(tx, expiry, awaited_seq, IDLE_EXPIRED, IDLE_RANKED)?;
+            memory.index(tx, awaited_seq, IDLE_ENTRIES)?;
+            Ok(removed)
+        });
+        if let Err(error) = &removed {
+            self.events.push(Event::ChoresFailed(error.clone()));
+        }
+        removed.map(|removed| self.removed(removed))
     }
 
-    /// From now on this is removed, until all of it is or a transaction fails.
+    /// From now on this is removed, until all of it is.
     pub(super) fn expire(&mut self, expiry: Expiry) {
-        if let Some(memory) = &mut self.memory {
-            memory.expiry = Some((expiry, memory.last_seq));
+        // Of one that is under way, this goes as far and farther.
+        let (n_messages, n_keys) =
+            self.purge.as_ref().map_or((0, 0), |purge| (purge.n_messages, purge.n_keys));
+        let awaited_seq = self.memory.as_ref().map(|memory| memory.last_seq);
+        self.purge = Some(Purge { expiry, awaited_seq, started: Instant::now(), n_messages, n_keys });
+    }
+
+    /// Notes with the next transaction how far the messages have come, and then removes what is kept no longer.
+    pub(super) fn keep(&mut self, keep: Keep) {
+        self.keep = Some(keep);
+    }
+
+    /// What has happened since they were taken last.
+    pub(super) fn take_events(&mut self) -> Vec<Event> {
+        std::mem::take(&mut self.events)
+    }
+
+    fn expiry(&self) -> Option<Expiry> {
+        self.purge.as_ref().map(|purge| purge.expiry)
+    }
+
+    /// What is to expire has to be indexed first, however little it is.
+    fn awaited_seq(&self) -> i64 {
+        self.purge.as_ref().and_then(|purge| purge.awaited_seq).unwrap_or(0)
+    }
+
+    fn removed(&mut self, removed: Removed) {
+        let Removed { n_messages, n_keys, is_all } = removed;
+        if n_messages + n_keys > 0 {
+            self.events.push(Event::Expired { messages: n_messages as u64, keys: n_keys as u64 });
+        }
+        let Some(purge) = &mut self.purge else {
+            return;
+        };
+        purge.n_messages += n_messages;
+        purge.n_keys += n_keys;
+        if is_all && let Some(purge) = self.purge.take_if(|purge| purge.awaited_seq.is_some()) {
+            let Purge { n_messages, n_keys, started, .. } = purge;
+            if n_messages + n_keys > 0 {
+                let (messages, keys) = (n_messages as u64, n_keys as u64);
+                self.events.push(Event::Purged { messages, keys, took: started.elapsed() });
+            }
+        }
+        // After a failure it was not known when it was asked for.
+        if let (Some(purge), Some(memory)) = (&mut self.purge, &self.memory) {
+            purge.awaited_seq.get_or_insert(memory.last_seq);
+        }
+    }
+
+    fn noted(&mut self, reading: Reading, expiry: Option<Expiry>) {
+        let to = self.keep.take().map(|keep| keep.now);
+        match (reading, to) {
+            (Reading::Jumped(Some(from)), Some(to)) => self.events.push(Event::ClockJumped { from, to }),
+            (Reading::Settled, _) => self.events.push(Event::ClockSettled),
+            _ => {}
+        }
+        if let Some(expiry) = expiry {
+            self.expire(expiry);
         }
     }
 
@@ -175,7 +281,6 @@ impl Memory {
     fn read(db: &Connection, tail: &Tail) -> rusqlite::Result<Self> {
         let unindexed = tail.reload(db)?;
         let (last_seq, indexed_seq) = (unindexed.to_seq, unindexed.after_seq);
-        let is_ranked: bool = db.query_row("SELECT is_ranked FROM totals", [], |row| row.get(0))?;
         let mut memory = Self {
             data_version: data_version(db)?,
             totals: Totals::read(db)?,
@@ -189,8 +294,7 @@ impl Memory {
             n_due: 0,
             last_seq,
             indexed_seq,
-            ranking: is_ranked.then(|| Ranking::read(db)).transpose()?,
-            expiry: None,
+            ranking: Ranking::read(db)?,
         };
         for entry in unindexed.iter() {
             memory.seqs.insert(entry.key, entry.seq);
@@ -206,10 +310,6 @@ impl Memory {
             tx.execute("UPDATE totals SET writer_id = ?1", [writer_id])?;
         }
         Ok(())
-    }
-
-    fn has_chores(&self) -> bool {
-        self.expiry.is_some() || self.ranking.is_none()
     }
 
     /// A message is stored, if this transaction is committed.
@@ -237,10 +337,9 @@ impl Memory {
     }
 
     /// Writes so many entries of the run under way, or of a new one if there are messages enough.
-    fn index(&mut self, tx: &Transaction<'_>, n_entries: usize) -> rusqlite::Result<()> {
+    fn index(&mut self, tx: &Transaction<'_>, awaited_seq: i64, n_entries: usize) -> rusqlite::Result<()> {
         let is_heavy = self.bytes > TAIL_BYTES_MAX;
-        // What is to expire has to be indexed first, however little it is.
-        let is_awaited = is_heavy || self.expiry.is_some_and(|(_, last_seq)| self.indexed_seq < last_seq);
+        let is_awaited = is_heavy || self.indexed_seq < awaited_seq;
         // What this transaction stores is not in the tail yet.
         let committed_seq = self.last_seq - self.stored.len() as i64;
         let end_seq = end_of_run(self.indexed_seq);
@@ -261,29 +360,32 @@ impl Memory {
         }
     }
 
-    /// Removes so many of the messages and keys that have expired; after the last one, ranks the senders anew.
-    fn remove_expired(&mut self, tx: &Transaction<'_>, n_max: usize) -> rusqlite::Result<()> {
-        if let Some((expiry, last_seq)) = self.expiry {
-            if expiry::expire_messages(tx, &mut self.senders, expiry.messages_before, n_max)? {
-                self.ranking = None;
-                return Ok(());
+    /// Removes so many of the messages and keys that have expired; when there is none, looks at so many senders if the
+    /// busiest are not known.
+    fn remove(
+        &mut self,
+        tx: &Transaction<'_>,
+        expiry: Option<Expiry>,
+        awaited_seq: i64,
+        n_max: usize,
+        n_senders: usize,
+    ) -> rusqlite::Result<Removed> {
+        let mut removed = Removed { is_all: self.indexed_seq >= awaited_seq, ..Removed::default() };
+        if let Some(Expiry { messages_to, keys_to }) = expiry {
+            removed.n_messages =
+                expiry::expire_messages(tx, &mut self.senders, &mut self.ranking, messages_to, n_max)?;
+            if removed.n_messages > 0 {
+                removed.is_all = false;
+                return Ok(removed);
             }
-            if expiry::expire_keys(tx, &mut self.filter, expiry, n_max)? {
-                return Ok(());
+            let n_keys =
+                keys_to.map(|to| expiry::expire_keys(tx, &mut self.filter, to, n_max)).transpose()?;
+            if let Some(n_keys) = n_keys.flatten() {
+                return Ok(Removed { n_keys, is_all: false, ..removed });
             }
-            if self.indexed_seq < last_seq {
-                return Ok(());
-            }
-            self.expiry = None;
         }
-        if self.ranking.is_none() {
-            let unindexed = self.tail.between(self.indexed_seq, self.last_seq);
-            let mut ranking = Ranking::default();
-            ranking.set(tx, sender_counts::busiest(tx, &unindexed)?)?;
-            tx.execute("UPDATE totals SET is_ranked = 1", [])?;
-            self.ranking = Some(ranking);
-        }
-        Ok(())
+        self.ranking.look(tx, &self.senders, n_senders)?;
+        Ok(removed)
     }
 
     /// What was written is there to stay.

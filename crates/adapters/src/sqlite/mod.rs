@@ -4,11 +4,13 @@
 //! read-only connections answers questions beside it (`reader`). Write-ahead logging lets both go on at once.
 
 mod arm;
+mod arrivals;
 mod backup;
 mod batch;
 mod check;
 mod check_indexes;
 mod error;
+mod event;
 mod expiry;
 mod export;
 mod group_commit;
@@ -45,8 +47,10 @@ use domain::signature::BodyDigest;
 use domain::store::{Appended, MessageStore, StoreError};
 use rustix::fs::StatVfs;
 
+pub use arrivals::Keep;
 pub use backup::{BackupError, backup};
 pub use check::{CheckError, Problem, Report, check};
+pub use event::Event;
 pub use expiry::Expiry;
 pub use export::{ExportError, export};
 pub use restore::{RestoreError, restore};
@@ -59,13 +63,13 @@ use log_gate::{LogKeeper, Logs};
 use reader::Reader;
 use search::SearchIndex;
 use tail::Tail;
-use writer::Expired;
+use writer::{Order, Orders};
 
 /// A store in one SQLite database.
 pub struct SqliteStore {
     path: PathBuf,
     queue: Queue,
-    expired: Expired,
+    orders: Orders,
     reader: Reader,
     search: Arc<SearchIndex>,
 }
@@ -83,6 +87,8 @@ pub struct SqliteOptions {
     pub batch_messages_max: usize,
     /// Called after each commit, on the thread that writes: must be quick.
     pub on_commit: Box<dyn Fn(CommitReport) + Send>,
+    /// Called when something has happened by itself, on the thread that writes: must be quick.
+    pub on_event: Box<dyn Fn(Event) + Send>,
 }
 
 /// One try to commit.
@@ -126,17 +132,27 @@ impl SqliteStore {
         let logs = Logs::new();
         let search = Arc::new(SearchIndex::start(&path, logs.clone())?);
         let reader = Reader::open(&path, tail, logs.clone())?;
-        let (queue, expired) = writer::start(inbox, options, LogKeeper::new(logs.messages));
-        Ok(Self { path, queue, expired, reader, search })
+        let (queue, orders) = writer::start(inbox, options, LogKeeper::new(logs.messages));
+        Ok(Self { path, queue, orders, reader, search })
     }
 
-    /// Begins to remove what has expired, beside the messages that come in. It goes on until all is removed, or
-    /// a commit fails: whoever keeps messages for a time calls this again and again.
+    /// Begins to remove these, beside the messages that come in. It goes on until all is removed.
     ///
     /// # Errors
     /// As [`append`](MessageStore::append), of which this is one of nothing.
     pub async fn expire(&self, expiry: Expiry) -> Result<(), StoreError> {
-        self.expired.set(expiry);
+        self.orders.set(Order::Expire(expiry));
+        self.queue.append(Vec::new()).await.map(drop)
+    }
+
+    /// Notes how far the messages have come by now, and begins to remove what is kept no longer, if the clock can be
+    /// trusted ([`Event`] tells if not). Whoever keeps messages for a time calls this once an hour; and whoever may want
+    /// to one day, so that there are notes to go by.
+    ///
+    /// # Errors
+    /// As [`append`](MessageStore::append), of which this is one of nothing. It is done with the next commit then.
+    pub async fn keep(&self, keep: Keep) -> Result<(), StoreError> {
+        self.orders.set(Order::Keep(keep));
         self.queue.append(Vec::new()).await.map(drop)
     }
 

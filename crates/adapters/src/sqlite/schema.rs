@@ -21,7 +21,7 @@ mod embedded {
 }
 
 /// The newest schema that this program knows: the number of the last file in `migrations/sqlite`.
-pub const SCHEMA_VERSION: i32 = 4;
+pub const SCHEMA_VERSION: i32 = 5;
 
 /// Before this version, resetting the write-ahead log could lose a commit
 /// (<https://sqlite.org/releaselog/3_51_3.html>, "WAL-reset" bug).

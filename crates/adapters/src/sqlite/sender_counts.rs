@@ -115,6 +115,16 @@ impl TailSenders {
         Ok(counts.total)
     }
 
+    /// All messages of a sender, if any of them is in the tail.
+    pub(super) fn total(&self, sender: &str) -> Option<u64> {
+        self.0.get(sender).map(|counts| counts.total)
+    }
+
+    /// The senders of the tail, with all their messages.
+    pub(super) fn totals(&self) -> impl Iterator<Item = (&str, u64)> {
+        self.0.iter().map(|(sender, counts)| (&**sender, counts.total))
+    }
+
     /// A message is in the tail no longer.
     pub(super) fn forget(&mut self, sender: &str) {
         if let Some(counts) = self.0.get_mut(sender) {

@@ -4,18 +4,17 @@ use domain::message::{PhoneNumber, SentAt};
 use domain::query::Stats;
 use rusqlite::{OptionalExtension, Transaction};
 
-use super::ranking::Ranking;
+use super::ranking;
 use super::row::{RowPlace, parse, parsed};
 use super::sender_counts::busiest;
 use super::tail::{Entry, Tail};
 
 pub(super) fn stats(tx: &Transaction<'_>, tail: &Tail) -> rusqlite::Result<Stats> {
     let unindexed = tail.unindexed(tx)?;
-    let (total_messages, senders_count, is_ranked) = tx
-        .prepare_cached("SELECT message_count, sender_count, is_ranked FROM totals")?
-        .query_row([], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?;
-    // While counts fall, which is when messages expire, there is no ranking to be read.
-    let busiest = if is_ranked { Ranking::read(tx)?.into_senders() } else { busiest(tx, &unindexed)? };
+    let (total_messages, senders_count) = tx
+        .prepare_cached("SELECT message_count, sender_count FROM totals")?
+        .query_row([], |row| Ok((row.get(0)?, row.get(1)?)))?;
+    let busiest = ranking::told(tx)?.map_or_else(|| busiest(tx, &unindexed), Ok)?;
     let top_senders = busiest.into_iter().map(|(sender, n)| Ok((parse(0, sender, PhoneNumber::stored)?, n)));
     let top_senders = top_senders.collect::<rusqlite::Result<_>>()?;
 

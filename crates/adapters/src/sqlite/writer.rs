@@ -11,6 +11,8 @@ use domain::store::{Appended, StoreError, StoreErrorKind};
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, ffi};
 
+use super::arrivals::Keep;
+use super::event::Event;
 use super::expiry::Expiry;
 use super::group_commit::{Bounds, Commit, Queue, group_commit};
 use super::inbox::{self, Inbox};
@@ -42,7 +44,7 @@ thread_local! {
 }
 
 /// Starts the thread. It ends when the queue is closed, or with the last who could append.
-pub(super) fn start(inbox: Inbox, options: SqliteOptions, log_keeper: LogKeeper) -> (Queue, Expired) {
+pub(super) fn start(inbox: Inbox, options: SqliteOptions, log_keeper: LogKeeper) -> (Queue, Orders) {
     let bounds = Bounds {
         queue_deliveries_max: QUEUE_DELIVERIES_MAX,
         queue_bytes_max: QUEUE_BYTES_MAX,
@@ -50,35 +52,44 @@ pub(super) fn start(inbox: Inbox, options: SqliteOptions, log_keeper: LogKeeper)
         batch_bytes_max: BATCH_BYTES_MAX,
     };
     take_over_checkpoints(inbox.db());
-    let expired = Expired::default();
+    let orders = Orders::default();
     let writer = Writer {
         log: beside(&options.path, "-wal"),
         inbox,
-        expired: expired.clone(),
+        orders: orders.clone(),
         log_keeper,
         is_log_suspect: false,
         is_database_suspect: false,
         on_commit: options.on_commit,
+        on_event: options.on_event,
     };
     let (queue, group_commit) = group_commit(bounds, writer);
     thread::Builder::new()
         .name("sqlite-writer".to_owned())
         .spawn(|| group_commit.run())
         .expect("a thread can be started while the program starts");
-    (queue, expired)
+    (queue, orders)
 }
 
-/// What has expired since the writer last looked; a clone is the same.
-#[derive(Clone, Default)]
-pub(super) struct Expired(Arc<Mutex<Option<Expiry>>>);
+/// What the writer does beside what is appended.
+pub(super) enum Order {
+    /// Removes this.
+    Expire(Expiry),
+    /// Notes the time, and removes what is kept no longer.
+    Keep(Keep),
+}
 
-impl Expired {
+/// The last order since the writer looked; a clone is the same.
+#[derive(Clone, Default)]
+pub(super) struct Orders(Arc<Mutex<Option<Order>>>);
+
+impl Orders {
     /// The writer looks with its next commit.
-    pub(super) fn set(&self, expiry: Expiry) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(expiry);
+    pub(super) fn set(&self, order: Order) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(order);
     }
 
-    fn take(&self) -> Option<Expiry> {
+    fn take(&self) -> Option<Order> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 }
@@ -90,20 +101,23 @@ struct Writer {
     /// flushed, and the next one is written over what was not. If it were opened anew, all that can be read would
     /// count.
     inbox: Inbox,
-    expired: Expired,
+    orders: Orders,
     log_keeper: LogKeeper,
     /// Whether the kernel may hold of the log what it failed to write.
     is_log_suspect: bool,
     /// The same of the database file, once it could not be flushed.
     is_database_suspect: bool,
     on_commit: Box<dyn Fn(CommitReport) + Send>,
+    on_event: Box<dyn Fn(Event) + Send>,
 }
 
 impl Commit for Writer {
     fn commit(&mut self, deliveries: &[&[NewMessage]]) -> Result<Vec<Vec<Appended>>, StoreError> {
         let started = Instant::now();
-        if let Some(expiry) = self.expired.take() {
-            self.inbox.expire(expiry);
+        match self.orders.take() {
+            Some(Order::Expire(expiry)) => self.inbox.expire(expiry),
+            Some(Order::Keep(keep)) => self.inbox.keep(keep),
+            None => {}
         }
         let result = self.recover().and_then(|()| self.inbox.commit(deliveries));
         self.is_log_suspect = result.is_err();
@@ -112,6 +126,7 @@ impl Commit for Writer {
             took: started.elapsed(),
             ok: result.is_ok(),
         });
+        self.tell_events();
         result
     }
 
@@ -145,6 +160,7 @@ impl Commit for Writer {
     fn do_chores(&mut self) -> Result<(), StoreError> {
         let result = self.inbox.do_chores();
         self.is_log_suspect = result.is_err();
+        self.tell_events();
         result
     }
 
@@ -163,6 +179,10 @@ impl Commit for Writer {
 }
 
 impl Writer {
+    fn tell_events(&mut self) {
+        self.inbox.take_events().into_iter().for_each(&self.on_event);
+    }
+
     /// After a failure, before anything else is written.
     fn recover(&self) -> Result<(), StoreError> {
         let unavailable = |why: String| StoreError::new(StoreErrorKind::Unavailable, inbox::APPEND, why);

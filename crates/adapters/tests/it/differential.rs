@@ -43,7 +43,6 @@ struct Known {
     message: Message,
     /// Its text, as it is looked for.
     folded: Option<String>,
-    received_at: Timestamp,
 }
 
 /// What the store means: all that is kept in the order of listing, and every key that ever came.
@@ -78,8 +77,7 @@ impl Model {
                 text: new.content.text.clone(),
             };
             let folded = message.text.as_ref().map(|text| TextQuery::new(text.as_str()).folded().to_owned());
-            let received_at = new.received_at;
-            self.listed.push(Known { place: message.place(), message, folded, received_at });
+            self.listed.push(Known { place: message.place(), message, folded });
         }
     }
 
@@ -336,12 +334,12 @@ impl Test {
     async fn change(&mut self, change: Change) {
         match change {
             Change::Expire => {
-                let mut received: Vec<Timestamp> = self.model.listed.iter().map(|k| k.received_at).collect();
-                received.sort_unstable();
-                let n_expired = self.random.rng.random_range(0..received.len() / 2);
-                let before = received[n_expired];
-                self.model.forget(|known| known.received_at < before);
-                self.store.expire(Expiry { messages_before: before, keys_before: None }).await.unwrap();
+                let mut seqs: Vec<Seq> = self.model.listed.iter().map(|known| known.place.seq).collect();
+                seqs.sort_unstable();
+                let n_expired = self.random.rng.random_range(0..seqs.len() / 2);
+                let messages_to = Seq(seqs[n_expired].0 - 1);
+                self.model.forget(|known| known.place.seq <= messages_to);
+                self.store.expire(Expiry { messages_to, keys_to: None }).await.unwrap();
                 let deadline = Instant::now() + Duration::from_secs(60);
                 let n_kept = self.model.listed.len() as u64;
                 while self.store.stats().await.unwrap().total_messages != n_kept {

@@ -6,16 +6,16 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use adapters::signature::sha256;
-use adapters::sqlite::{self, Expiry, SqliteStore};
+use adapters::sqlite::{self, Event, Expiry, Keep, SqliteOptions, SqliteStore};
 use domain::contract::Sample;
 use domain::memory::MemoryStore;
 use domain::message::NewMessage;
 use domain::query::{Filter, MessageQuery, Page, TextQuery};
-use domain::store::{Appended, MessageStore, StoreErrorKind};
+use domain::store::{Appended, MessageStore, Seq, StoreErrorKind};
 use domain::time::{ExactTime, Timestamp};
 use rusqlite::Connection;
 
-use crate::sqlite::open;
+use crate::sqlite::{open, options};
 
 /// Of the n-th message: ids at random, times in order but for some, few senders, texts with the number in it.
 fn sample(n: u64) -> Sample {
@@ -96,8 +96,7 @@ fn wait_until(what: &str, is_so: impl Fn() -> bool) {
 
 /// Has the store index all that it has: what may expire is indexed first, and nothing is so old.
 pub(crate) async fn index_all(store: &SqliteStore, path: &Path) {
-    let epoch = Timestamp::from_micros(0);
-    store.expire(Expiry { messages_before: epoch, keys_before: None }).await.unwrap();
+    store.expire(Expiry { messages_to: Seq(0), keys_to: None }).await.unwrap();
     let last_seq = i64::try_from(store.stats().await.unwrap().total_messages).unwrap();
     wait_until("all messages are indexed", || indexed_seq(path) == last_seq);
 }
@@ -168,7 +167,7 @@ async fn a_message_is_unique_in_every_part_of_the_store() {
         for n in (1..70_001).step_by(371).chain(69_000..70_001) {
             let answer = store.append(vec![message(n)]).await.unwrap();
             let want = Appended::Existing {
-                seq: domain::store::Seq(i64::try_from(n).unwrap()),
+                seq: Seq(i64::try_from(n).unwrap()),
                 digest: Some(message(n).verified.body_digest),
             };
             assert_eq!(answer, [want]);
@@ -244,7 +243,7 @@ async fn what_has_expired_is_gone_but_stays_a_duplicate() {
     index_all(&store, &path).await;
     append(&[&store, &model], 9_001..9_101).await;
     wait_until_searched(&path, 9_100);
-    store.expire(Expiry { messages_before: Timestamp::from_micros(7_001), keys_before: None }).await.unwrap();
+    store.expire(Expiry { messages_to: Seq(7_000), keys_to: None }).await.unwrap();
     wait_until("all that expired is removed", || has_expired(&path, 7_000));
     for n in [1, 4_096, 4_097, 7_000] {
         let answer = store.append(vec![message(n)]).await.unwrap();
@@ -270,7 +269,7 @@ async fn a_handful_of_messages_expires_too() {
     let (store, model) = (open(&path), MemoryStore::default());
     append(&[&store], 1..21).await;
     append(&[&model], 11..21).await;
-    store.expire(Expiry { messages_before: Timestamp::from_micros(11), keys_before: None }).await.unwrap();
+    store.expire(Expiry { messages_to: Seq(10), keys_to: None }).await.unwrap();
     wait_until("all that expired is removed", || has_expired(&path, 10));
     compare_but_for_seq(&store, &model).await;
     store.close().await;
@@ -307,7 +306,6 @@ async fn a_key_expires_with_the_last_of_its_segment() {
     let path = folder.path().join("app.db");
     let store = open(&path);
     append(&[&store], 1..70_001).await;
-    let at = |us: i64| Timestamp::from_micros(us);
     let n_keys = || {
         let db = Connection::open(&path).unwrap();
         let row = db.query_row("SELECT count(*), min(seq) FROM message_keys", [], |row| {
@@ -316,11 +314,11 @@ async fn a_key_expires_with_the_last_of_its_segment() {
         row.unwrap()
     };
     index_all(&store, &path).await;
-    // The last of the first segment arrived later.
-    store.expire(Expiry { messages_before: at(68_000), keys_before: Some(at(65_000)) }).await.unwrap();
+    // The last of the first segment is kept.
+    store.expire(Expiry { messages_to: Seq(67_999), keys_to: Some(Seq(65_534)) }).await.unwrap();
     wait_until("messages are removed", || has_expired(&path, 67_999));
     assert_eq!(n_keys().1, 1, "no key has expired");
-    store.expire(Expiry { messages_before: at(69_000), keys_before: Some(at(70_001)) }).await.unwrap();
+    store.expire(Expiry { messages_to: Seq(68_999), keys_to: Some(Seq(70_000)) }).await.unwrap();
     wait_until("messages are removed", || has_expired(&path, 68_999));
     wait_until("the first segment's keys are removed", || n_keys().1 == 65_536);
     // As far as the store can tell, it is new.
@@ -340,15 +338,14 @@ async fn a_new_busiest_sender_is_seen_while_keys_expire_alone() {
     let (store, model) = (open(&path), MemoryStore::default());
     append(&[&store], 1..70_001).await;
     append(&[&model], 68_000..70_001).await;
-    let at = |us: i64| Timestamp::from_micros(us);
-    store.expire(Expiry { messages_before: at(68_000), keys_before: None }).await.unwrap();
+    store.expire(Expiry { messages_to: Seq(67_999), keys_to: None }).await.unwrap();
     wait_until("messages are removed", || has_expired(&path, 67_999));
     assert_eq!(store.stats().await.unwrap(), model.stats().await.unwrap());
 
-    store.expire(Expiry { messages_before: at(68_000), keys_before: Some(at(68_000)) }).await.unwrap();
+    store.expire(Expiry { messages_to: Seq(67_999), keys_to: Some(Seq(67_999)) }).await.unwrap();
     let of_one = |n: u64| {
         let mut message = sample(n).from("+4711").message();
-        message.received_at = at(i64::try_from(n).unwrap());
+        message.received_at = Timestamp::from_micros(i64::try_from(n).unwrap());
         message.verified.body_digest = sha256(&message.body);
         message
     };
@@ -369,6 +366,126 @@ async fn a_new_busiest_sender_is_seen_while_keys_expire_alone() {
     assert_eq!(store.stats().await.unwrap(), model.stats().await.unwrap());
     store.close().await;
     assert_sound(&path, 3_002);
+}
+
+const HOUR: Duration = Duration::from_secs(3600);
+
+fn at_hour(hour: u32) -> Timestamp {
+    Timestamp::from_micros(1_700_000_000_000_000 + i64::try_from((HOUR * hour).as_micros()).unwrap())
+}
+
+/// Reads the clock every hour, with messages kept for ten days.
+async fn keep(store: &SqliteStore, hours: std::ops::Range<u32>) {
+    for hour in hours {
+        store.keep(Keep { now: at_hour(hour), messages: Some(240 * HOUR), keys: None }).await.unwrap();
+    }
+}
+
+/// Goal: what expires goes by when the server saw that it was there, whatever a wrong clock stamped it with. Method: one
+/// message of 2038, whose stamp kept all later ones from going; some of 1970, which went at once.
+#[tokio::test]
+async fn a_wrong_stamp_neither_keeps_messages_nor_removes_them() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("app.db");
+    let store = open(&path);
+    keep(&store, 0..25).await;
+    let mut of_2038 = message(1);
+    of_2038.received_at = Timestamp::from_micros(2_145_916_800_000_000);
+    store.append(vec![of_2038]).await.unwrap();
+    append(&[&store], 2..11).await;
+    keep(&store, 25..30).await;
+    append(&[&store], 11..21).await;
+    keep(&store, 30..265).await;
+    assert_eq!(store.stats().await.unwrap().total_messages, 20, "ten days are not over");
+    keep(&store, 265..266).await;
+    wait_until("the first ten are removed", || has_expired(&path, 10));
+    keep(&store, 266..270).await;
+    assert_eq!(store.stats().await.unwrap().total_messages, 10);
+    keep(&store, 270..271).await;
+    wait_until("the others are removed", || has_expired(&path, 20));
+    store.close().await;
+    assert_sound(&path, 0);
+}
+
+/// Goal: a start with a clock that is years ahead removes nothing, until the clock is set right or has gone on for a
+/// day; what was stored under it is kept as long as anything.
+#[tokio::test]
+async fn a_clock_that_jumps_removes_nothing_until_it_is_right_or_stays() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("app.db");
+    let (tell, told) = std::sync::mpsc::channel();
+    let on_event = Box::new(move |event| tell.send(event).unwrap());
+    let store = SqliteStore::open(SqliteOptions { on_event, ..options(&path) }).unwrap();
+    append(&[&store], 1..11).await;
+    keep(&store, 0..30).await;
+    assert!(matches!(told.recv().unwrap(), Event::ClockSettled));
+    let year = 365 * 24;
+    keep(&store, year..year + 20).await;
+    let event = told.recv().unwrap();
+    let is_jump =
+        matches!(event, Event::ClockJumped { from, to } if from == at_hour(29) && to == at_hour(year));
+    assert!(is_jump, "{event:?}");
+    keep(&store, 31..33).await;
+    keep(&store, year..year + 23).await;
+    let event = told.recv().unwrap();
+    assert!(matches!(event, Event::ClockJumped { .. }), "{event:?}");
+    assert_eq!(store.stats().await.unwrap().total_messages, 10);
+    append(&[&store], 11..21).await;
+    keep(&store, year + 23..year + 25).await;
+    wait_until("those from before the jump are removed", || has_expired(&path, 10));
+    assert!(matches!(told.recv().unwrap(), Event::ClockSettled));
+    assert_eq!(store.stats().await.unwrap().total_messages, 10, "the others came in just now");
+    store.close().await;
+    let events: Vec<Event> = told.try_iter().collect();
+    assert!(
+        matches!(events[..], [Event::Expired { messages: 10, keys: 0 }, Event::Purged { messages: 10, .. }]),
+        "{events:?}"
+    );
+    assert_sound(&path, 10);
+}
+
+/// What an older version stored has no notes: its stamps are taken, but for those from the future.
+#[tokio::test]
+async fn messages_of_an_older_version_expire_by_their_stamps() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("app.db");
+    let store = open(&path);
+    for n in 1..31_u32 {
+        let mut message = message(u64::from(n));
+        message.received_at = if n == 5 { at_hour(999_999) } else { at_hour(n) };
+        store.append(vec![message]).await.unwrap();
+    }
+    Connection::open(&path).unwrap().execute("UPDATE clock SET stamped_seq = 30", []).unwrap();
+    keep(&store, 230..255).await;
+    wait_until("those that came ten days before are removed", || has_expired(&path, 14));
+    store.close().await;
+    assert_sound(&path, 16);
+}
+
+/// Goal: however fast messages come in, what has expired goes faster: a load that goes on for ever fills no disk.
+/// Method: what one commit of 500 messages removes. It was 16.
+#[tokio::test]
+async fn a_commit_removes_more_than_it_stores() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("app.db");
+    let (tell, told) = std::sync::mpsc::channel();
+    let on_event = Box::new(move |event| {
+        if let Event::Expired { messages, .. } = event {
+            tell.send(messages).unwrap();
+        }
+    });
+    let store = SqliteStore::open(SqliteOptions { on_event, ..options(&path) }).unwrap();
+    append(&[&store], 1..20_001).await;
+    index_all(&store, &path).await;
+    store.expire(Expiry { messages_to: Seq(20_000), keys_to: None }).await.unwrap();
+    // What is waiting already is taken before there is time for chores.
+    for n in 0..20 {
+        store.append((20_001 + n * 500..20_501 + n * 500).map(message).collect()).await.unwrap();
+    }
+    wait_until("all are removed", || has_expired(&path, 20_000));
+    assert_eq!(told.try_iter().max(), Some(1_000));
+    store.close().await;
+    assert_sound(&path, 10_000);
 }
 
 /// Goal: an index of texts that is not of this database is not believed. Method: it is put beside another one.

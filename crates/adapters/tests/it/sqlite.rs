@@ -18,12 +18,13 @@ pub(crate) fn open(path: &Path) -> SqliteStore {
     SqliteStore::open(options(path)).unwrap()
 }
 
-fn options(path: &Path) -> SqliteOptions {
+pub(crate) fn options(path: &Path) -> SqliteOptions {
     SqliteOptions {
         path: path.to_owned(),
         digest: sha256,
         batch_messages_max: BATCH_MESSAGES_MAX,
         on_commit: Box::new(|_| {}),
+        on_event: Box::new(|_| {}),
     }
 }
 

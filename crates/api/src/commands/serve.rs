@@ -138,21 +138,24 @@ async fn serve(config: Config, log: &Logger, metrics: Metrics) -> Result<(), Err
     let ops_addr = ops.as_ref().map(|(_, addr)| *addr);
 
     let store = {
-        let metrics = metrics.clone();
+        let (of_commits, of_events, log) = (metrics.clone(), metrics.clone(), log.clone());
         Arc::new(SqliteStore::open(SqliteOptions {
             path: config.database_path.clone(),
             digest: sha256,
             batch_messages_max: BATCH_MESSAGES_MAX,
-            on_commit: Box::new(move |report| metrics.committed(report)),
+            on_commit: Box::new(move |report| of_commits.committed(report)),
+            on_event: Box::new(move |event| {
+                of_events.happened(&event);
+                retention::log_event(&event, &log);
+            }),
         })?)
     };
     metrics.watch(Arc::clone(&store)).expect("one store is watched");
     warn_of_open_doors(&config, ops_addr.unwrap_or(addr), log);
     let connections_max = connections_max(log);
 
-    if let Some(retention) = config.retention {
-        actix_web::rt::spawn(retention::keep(retention, Arc::clone(&store), SystemClock));
-    }
+    retention::announce(config.retention, log);
+    actix_web::rt::spawn(retention::keep(config.retention, Arc::clone(&store), SystemClock, log.clone()));
 
     let app = Data::new(App {
         ingest: Ingest::new(

@@ -48,7 +48,7 @@ pub const BODY_BYTES_MAX_LIMIT: usize = 16 << 20;
 const SECRET_FILE_BYTES_MAX: u64 = 64 << 10;
 
 /// The longest retention: a century, which is a mistake rather than a wish.
-const RETENTION_DAYS_MAX: i64 = 36_500;
+const RETENTION_DAYS_MAX: u32 = 36_500;
 
 const DEDUPE_DAYS_ALLOWED: &str =
     "a number of days from RETENTION_DAYS to 36500, and only with RETENTION_DAYS";
@@ -294,7 +294,7 @@ impl ConfigError {
     pub fn retention(&mut self, args: &RetentionArgs) -> Option<Retention> {
         let mut days = |variable, value: &Option<OsString>, allowed| {
             let value = value.as_deref().filter(|v| !v.is_empty())?;
-            let days: fn(&str) -> Option<i64> =
+            let days: fn(&str) -> Option<u32> =
                 |days| days.parse().ok().filter(|n| (1..=RETENTION_DAYS_MAX).contains(n));
             self.setting(variable, Some(value), "", days, allowed)
         };

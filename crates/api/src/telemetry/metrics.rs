@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use adapters::sqlite::{BATCH_MESSAGES_MAX, CommitReport, QUEUE_DELIVERIES_MAX, SqliteStore};
+use adapters::sqlite::{BATCH_MESSAGES_MAX, CommitReport, Event, QUEUE_DELIVERIES_MAX, SqliteStore};
 use domain::time::Timestamp;
 use prometheus::core::{Collector, Desc};
 use prometheus::process_collector::ProcessCollector;
@@ -26,6 +26,9 @@ pub const WEBHOOK_RESULTS: [&str; 7] = [
     "incomplete",
 ];
 
+/// Every value of `kind` of what expires.
+pub const EXPIRED_KINDS: [&str; 2] = ["message", "key"];
+
 /// Milliseconds: from an answer without a flush to the longest wait that a sender puts up with.
 const LATENCY_MS_BUCKETS: [f64; 16] =
     [0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 25.0, 50.0, 100.0, 250.0, 500.0, 1000.0, 2500.0, 5000.0, 10000.0];
@@ -44,6 +47,7 @@ pub struct Metrics {
     commit_batch: Histogram,
     commit_seconds: Histogram,
     commit_failures: IntCounter,
+    expired: IntCounterVec,
     log_lines_lost: IntCounter,
     ready: IntGauge,
     last_message: GaugeVec,
@@ -83,6 +87,13 @@ impl Metrics {
                     .buckets(COMMIT_SECONDS_BUCKETS.to_vec()),
             )?,
             commit_failures: IntCounter::new("hookkeeper_commit_failures_total", "Commits that failed.")?,
+            expired: IntCounterVec::new(
+                Opts::new(
+                    "hookkeeper_expired_total",
+                    "Messages, and keys of messages, that were removed because they are kept no longer.",
+                ),
+                &["kind"],
+            )?,
             log_lines_lost: IntCounter::new(
                 "hookkeeper_log_lines_lost_total",
                 "Log lines that were lost because they could not be written.",
@@ -110,13 +121,17 @@ impl Metrics {
         for result in WEBHOOK_RESULTS {
             metrics.webhook_requests.with_label_values(&[result]);
         }
-        let collectors: [Box<dyn Collector>; 11] = [
+        for kind in EXPIRED_KINDS {
+            metrics.expired.with_label_values(&[kind]);
+        }
+        let collectors: [Box<dyn Collector>; 12] = [
             Box::new(metrics.http_requests.clone()),
             Box::new(metrics.webhook_requests.clone()),
             Box::new(metrics.request_latency.clone()),
             Box::new(metrics.commit_batch.clone()),
             Box::new(metrics.commit_seconds.clone()),
             Box::new(metrics.commit_failures.clone()),
+            Box::new(metrics.expired.clone()),
             Box::new(metrics.log_lines_lost.clone()),
             Box::new(metrics.ready.clone()),
             Box::new(metrics.last_message.clone()),
@@ -178,6 +193,15 @@ impl Metrics {
             self.commit_batch.observe(f64::from(u32::try_from(report.messages).unwrap_or(u32::MAX)));
         } else {
             self.commit_failures.inc();
+        }
+    }
+
+    /// Counts what the store did by itself.
+    pub fn happened(&self, event: &Event) {
+        if let Event::Expired { messages, keys } = event {
+            for (kind, n) in EXPIRED_KINDS.iter().zip([messages, keys]) {
+                self.expired.with_label_values(&[kind]).inc_by(*n);
+            }
         }
     }
 

@@ -20,7 +20,8 @@ fn old_messages_go_and_their_repeats_are_duplicates() {
     Database::open(app.database())
         .unwrap()
         .execute_batch(
-            "UPDATE messages SET received_at_us = received_at_us - 2 * 86400000000 WHERE seq <= 15",
+            "UPDATE messages SET received_at_us = received_at_us - 2 * 86400000000 WHERE seq <= 15; \
+             UPDATE clock SET settled_us = unixepoch() * 1000000, stamped_seq = 20",
         )
         .unwrap();
     let mut app = TestApp::on(app.folder(), &[]);
@@ -40,4 +41,39 @@ fn old_messages_go_and_their_repeats_are_duplicates() {
         assert_eq!(answer.headers["x-webhook-result"], "duplicate", "{id}");
     }
     assert_eq!(app.total(), 5);
+
+    // An operator finds what was kept, and what was removed.
+    let line = app.log_line(|line| line["msg"] == "retention");
+    assert_eq!((&line["retention_days"], &line["dedupe_days"]), (&json!("1"), &json!("30")));
+    let line = app.log_line(|line| line["msg"] == "removed what has expired");
+    assert_eq!((&line["expired_messages"], &line["expired_keys"]), (&json!(15), &json!(0)));
+    assert_eq!(app.metric("hookkeeper_expired_total{kind=\"message\"}"), 15.0);
+    let metrics = app.get("/metrics").body;
+    assert!(
+        metrics.contains("hookkeeper_expired_total{kind=\"key\"} 0\n"),
+        "every series is there from the start"
+    );
+}
+
+/// Goal: a start with a clock that is a year ahead removes nothing, and says so. Method: the last reading is a year
+/// behind, and so is what the messages were stamped with.
+#[test]
+fn after_a_jump_of_the_clock_nothing_is_removed_and_the_log_says_so() {
+    let mut app = TestApp::start();
+    app.store(&json!({"message_id": "m1"}));
+    app.signal(rustix::process::Signal::TERM);
+    app.end();
+    Database::open(app.database())
+        .unwrap()
+        .execute_batch(
+            "UPDATE messages SET received_at_us = received_at_us - 365 * 86400000000; \
+             UPDATE clock SET settled_us = (unixepoch() - 365 * 86400) * 1000000, since_us = NULL, \
+                 stamped_seq = 1",
+        )
+        .unwrap();
+    let app = TestApp::on(app.folder(), &[("RETENTION_DAYS", "1")]);
+    let line = app.log_line(|line| line["level"] == "WARN" && line["from"].is_string());
+    assert!(line["msg"].as_str().unwrap().starts_with("the clock jumped"), "{line}");
+    app.store(&json!({"message_id": "m2"}));
+    assert_eq!(app.total(), 2);
 }
