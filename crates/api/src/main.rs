@@ -3,7 +3,7 @@
 use std::io::Write;
 use std::process::ExitCode;
 
-use api::commands::{self, backup, check, completions, export, healthcheck, man, migrate, restore};
+use api::commands::{self, backup, check, completions, delete, export, healthcheck, man, migrate, restore};
 use api::commands::{selftest, send, serve, sign, version};
 use clap::{CommandFactory, Parser, Subcommand};
 use mimalloc::MiMalloc;
@@ -33,6 +33,7 @@ enum Command {
     Backup(backup::Args),
     Restore(restore::Args),
     Check(check::Args),
+    Delete(delete::Args),
     Export(export::Args),
     Selftest(selftest::Args),
     Healthcheck(healthcheck::Args),
@@ -52,6 +53,7 @@ fn main() -> ExitCode {
         Some(Command::Backup(args)) => backup::run(&args),
         Some(Command::Restore(args)) => restore::run(&args),
         Some(Command::Check(args)) => check::run(&args),
+        Some(Command::Delete(args)) => delete::run(&args),
         Some(Command::Export(args)) => export::run(&args),
         Some(Command::Selftest(args)) => selftest::run(&args),
         Some(Command::Healthcheck(args)) => healthcheck::run(&args),

@@ -51,6 +51,9 @@ pub fn log_event(event: &Event, log: &Logger) {
         Event::Expired { .. } => {}
         Event::Purged { messages, keys, took } => slog::info!(log, "removed what has expired";
             "expired_messages" => messages, "expired_keys" => keys, "took_s" => took.as_secs_f64()),
+        Event::Deleted { messages } => {
+            slog::info!(log, "messages were deleted by hookkeeper delete"; "deleted_messages" => messages);
+        }
         Event::ClockJumped { from, to } => slog::warn!(
             log,
             "the clock jumped by more than a day: nothing expires until it is set right, or has gone on for a day";

@@ -24,6 +24,11 @@ pub enum Event {
         /// From when it was asked for to the last one.
         took: Duration,
     },
+    /// Another process deleted messages, as an operator wanted.
+    Deleted {
+        /// Messages.
+        messages: u64,
+    },
     /// The clock is not where it should be after its last reading: nothing expires until it is, or has gone on for
     /// a day.
     ClockJumped {

@@ -119,7 +119,7 @@ impl Inbox {
     /// is in `tail` from now on.
     pub(super) fn open(mut db: Connection, tail: Tail) -> rusqlite::Result<Self> {
         index_backlog(&mut db, &tail)?;
-        let memory = Memory::read(&db, &tail)?;
+        let memory = Memory::read(&db, &tail, None)?;
         renew_filters(&mut db, &memory.filter)?;
         // The pages of what was read are not those that will be written: SQLite's usual two megabytes are enough for these,
         // and memory that was more once is not all given back.
@@ -247,14 +247,21 @@ impl Inbox {
         let tx = self.db.transaction_with_behavior(TransactionBehavior::Immediate).map_err(not_committed)?;
         // What another process has written meanwhile has to be known, too.
         let data_version = data_version(&tx).map_err(not_committed)?;
-        let mut memory = match self.memory.take() {
+        let memory = self.memory.take();
+        let known_deleted = memory.as_ref().map(|memory| memory.totals.deleted_count);
+        let mut memory = match memory {
             Some(memory) if memory.data_version == data_version => memory,
             // Others write, too: Litestream has tables of its own.
             Some(memory) if memory.totals == Totals::read(&tx).map_err(not_committed)? => {
                 Memory { data_version, ..memory }
             }
-            _ => Memory::read(&tx, &self.tail).map_err(not_committed)?,
+            known => Memory::read(&tx, &self.tail, known).map_err(not_committed)?,
         };
+        if let Some(n) = known_deleted.and_then(|n| u64::try_from(memory.totals.deleted_count - n).ok())
+            && n > 0
+        {
+            self.events.push(Event::Deleted { messages: n });
+        }
         let done = memory.leave_mark(&tx, self.writer_id).and_then(|()| work(&tx, &mut memory));
         let done = done.and_then(|done| {
             memory.totals = Totals::read(&tx)?;
@@ -278,7 +285,8 @@ impl Inbox {
 }
 
 impl Memory {
-    fn read(db: &Connection, tail: &Tail) -> rusqlite::Result<Self> {
+    /// What is remembered of the filter still holds: keys only go when they expire, and then it errs more often.
+    fn read(db: &Connection, tail: &Tail, known: Option<Self>) -> rusqlite::Result<Self> {
         let unindexed = tail.reload(db)?;
         let (last_seq, indexed_seq) = (unindexed.to_seq, unindexed.after_seq);
         let mut memory = Self {
@@ -289,7 +297,10 @@ impl Memory {
             seqs: HashMap::new(),
             bytes: 0,
             senders: TailSenders::default(),
-            filter: read_filter(db, last_seq)?,
+            filter: match known {
+                Some(known) => read_filter(db, known.filter, segment_of(known.indexed_seq), last_seq)?,
+                None => read_filter(db, KeyFilter::default(), 0, last_seq)?,
+            },
             run: None,
             n_due: 0,
             last_seq,
@@ -415,12 +426,13 @@ struct Totals {
     message_count: i64,
     sender_count: i64,
     is_ranked: bool,
+    deleted_count: i64,
 }
 
 impl Totals {
     fn read(db: &Connection) -> rusqlite::Result<Self> {
         db.prepare_cached(
-            "SELECT writer_id, last_seq, indexed_seq, purged_seq, message_count, sender_count, is_ranked FROM totals",
+            "SELECT writer_id, last_seq, indexed_seq, purged_seq, message_count, sender_count, is_ranked, deleted_count FROM totals",
         )?
         .query_row([], |row| {
             Ok(Self {
@@ -431,6 +443,7 @@ impl Totals {
                 message_count: row.get(4)?,
                 sender_count: row.get(5)?,
                 is_ranked: row.get(6)?,
+                deleted_count: row.get(7)?,
             })
         })
     }
@@ -454,7 +467,7 @@ fn index_backlog(db: &mut Connection, tail: &Tail) -> rusqlite::Result<()> {
         }
         let mut known = match filter.take() {
             Some(filter) => filter,
-            None => read_filter(db, last_seq)?,
+            None => read_filter(db, KeyFilter::default(), 0, last_seq)?,
         };
         let mut run = Run::new(tail.stored(db, indexed_seq, end_seq)?);
         let tx = db.transaction_with_behavior(TransactionBehavior::Immediate)?;
@@ -481,12 +494,16 @@ fn renew_filters(db: &mut Connection, filter: &KeyFilter) -> rusqlite::Result<()
     tx.commit()
 }
 
-/// The filters as they were stored, and those that were not, from the keys.
-fn read_filter(db: &Connection, last_seq: i64) -> rusqlite::Result<KeyFilter> {
-    let mut filter = KeyFilter::default();
+/// Adds the filters from this segment on as they were stored, and those that were not, from the keys.
+fn read_filter(
+    db: &Connection,
+    mut filter: KeyFilter,
+    from_segment: i64,
+    last_seq: i64,
+) -> rusqlite::Result<KeyFilter> {
     let mut stored = db.prepare("SELECT key_filter FROM segments WHERE segment = ?1")?;
     let mut keys = db.prepare("SELECT key FROM message_keys WHERE segment = ?1")?;
-    for segment in 0..=segment_of(last_seq) {
+    for segment in from_segment..=segment_of(last_seq) {
         let mut rows = stored.query([segment])?;
         if let Some(row) = rows.next()?
             && filter.set_column(segment, row.get_ref(0)?.as_blob()?)

@@ -154,7 +154,8 @@ impl Run {
         tx.prepare_cached("UPDATE totals SET indexed_seq = ?1")?.execute([to_seq])?;
         let segment = segment_of(to_seq);
         if segment_of(to_seq + 1) > segment {
-            let last_received_at_us = self.messages.iter().map(|e| e.received_at_us).max();
+            // All of them may have been deleted. Nothing goes by it any more.
+            let last_received_at_us = self.messages.iter().map(|e| e.received_at_us).max().unwrap_or(0);
             tx.prepare_cached(
                 "INSERT INTO segments (segment, last_received_at_us, key_filter) VALUES (?1, ?2, ?3)",
             )?

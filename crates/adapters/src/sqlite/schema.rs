@@ -21,7 +21,7 @@ mod embedded {
 }
 
 /// The newest schema that this program knows: the number of the last file in `migrations/sqlite`.
-pub const SCHEMA_VERSION: i32 = 5;
+pub const SCHEMA_VERSION: i32 = 6;
 
 /// Before this version, resetting the write-ahead log could lose a commit
 /// (<https://sqlite.org/releaselog/3_51_3.html>, "WAL-reset" bug).
@@ -184,7 +184,7 @@ fn runner(migrations: &[Migration]) -> Runner {
 }
 
 /// Opens a database for writing.
-fn open_writer(path: &Path) -> Result<Connection, OpenError> {
+pub(super) fn open_writer(path: &Path) -> Result<Connection, OpenError> {
     let sqlite = |source| OpenError::Sqlite { path: path.to_owned(), source };
     private::create_file(path).map_err(|source| OpenError::Place { path: path.to_owned(), source })?;
     private::tighten(path);
@@ -217,6 +217,8 @@ fn prepare_writer(db: &Connection) -> rusqlite::Result<String> {
     // FULL: a commit returns when the write-ahead log is flushed. The whole product rests on it, and one of its
     // tests finds these very words in the binary, to show what is lost with others.
     db.execute_batch("PRAGMA synchronous = full")?;
+    // What is removed is overwritten, pages that get free, too: FAST would leave these as they are.
+    db.execute_batch("PRAGMA secure_delete = on")?;
     db.pragma_update(None, "foreign_keys", true)?;
     db.pragma_update(None, "journal_size_limit", WAL_BYTES_KEPT)?;
     db.set_prepared_statement_cache_capacity(32);

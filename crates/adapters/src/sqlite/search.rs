@@ -45,6 +45,9 @@ const MERGED_PARTS: i64 = 8;
 /// Messages that are taken out in one transaction.
 const PURGE_BATCH_MESSAGES: usize = 1_000;
 
+/// Pages that are merged in one transaction after a deletion: some tens of milliseconds, which the index of texts waits.
+const MERGED_PAGES: i64 = 1_000;
+
 /// How long messages may wait to be indexed. Until then they are looked through, a microsecond each.
 const INDEX_EVERY: Duration = Duration::from_millis(250);
 
@@ -141,6 +144,7 @@ fn open(path: &Path) -> rusqlite::Result<Connection> {
     index.pragma_update(None, "journal_size_limit", HELD_BYTES / 2)?;
     // What a power cut takes is made again.
     index.pragma_update(None, "synchronous", "normal")?;
+    index.execute_batch("PRAGMA secure_delete = on")?;
     let version: i32 = index.pragma_query_value(None, "user_version", |row| row.get(0))?;
     if version == 0 {
         let tx = index.transaction_with_behavior(TransactionBehavior::Immediate)?;
@@ -205,11 +209,13 @@ impl KeepingUp {
         // As niced as it is, it may read from the log of the messages for long.
         let reading = self.logs.messages.search();
         let expired_seq = self.messages.query_row("SELECT purged_seq FROM totals", [], |row| row.get(0))?;
-        let searched_seq = self.index.query_row("SELECT searched_seq FROM progress", [], |row| row.get(0))?;
+        // Before messages are read: what is deleted after that is taken out of the index after this, too.
+        let tx = self.index.transaction_with_behavior(TransactionBehavior::Immediate)?;
+        let searched_seq = tx.query_row("SELECT searched_seq FROM progress", [], |row| row.get(0))?;
         let batch = Batch::read(&self.messages, searched_seq)?;
         drop(reading);
-        let (is_behind, n_purged) =
-            (index_batch(&mut self.index, batch)?, purge_batch(&mut self.index, expired_seq)?);
+        let is_behind = index_batch(tx, batch)?;
+        let n_purged = purge_batch(&mut self.index, expired_seq)?;
         Ok(is_behind || n_purged == PURGE_BATCH_MESSAGES)
     }
 
@@ -262,11 +268,10 @@ impl Batch {
 }
 
 /// Indexes these messages; returns whether there may be more.
-fn index_batch(index: &mut Connection, batch: Batch) -> rusqlite::Result<bool> {
+fn index_batch(tx: Transaction<'_>, batch: Batch) -> rusqlite::Result<bool> {
     let Some((last_seq, body_sha256)) = batch.last else {
         return Ok(false);
     };
-    let tx = index.transaction()?;
     {
         let mut insert = tx.prepare_cached("INSERT INTO texts (rowid, text) VALUES (?1, ?2)")?;
         for (seq, text) in &batch.texts {
@@ -297,6 +302,39 @@ fn purge_batch(index: &mut Connection, expired_seq: i64) -> rusqlite::Result<usi
     }
     tx.commit()?;
     Ok(n_places)
+}
+
+/// Takes messages out that an operator has deleted. After the last ones all parts of the index are merged, some pages in a
+/// transaction: until then their trigrams are still there, and a text could be guessed by them.
+pub(super) fn erase(path: &Path, seqs: &[i64], are_last: bool) -> rusqlite::Result<()> {
+    if !path_of(path).exists() {
+        return Ok(());
+    }
+    let mut index = open(path)?;
+    let tx = index.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    {
+        let mut delete = tx.prepare_cached("DELETE FROM texts WHERE rowid = ?1")?;
+        for seq in seqs {
+            delete.execute([seq])?;
+        }
+    }
+    tx.commit()?;
+    if !are_last {
+        return Ok(());
+    }
+    // https://sqlite.org/fts5.html#the_merge_command: a negative number begins to merge all.
+    let mut n_pages = -MERGED_PAGES;
+    let n_changes =
+        |index: &Connection| index.query_row("SELECT total_changes()", [], |row| row.get::<_, i64>(0));
+    loop {
+        let before = n_changes(&index)?;
+        index.execute("INSERT INTO texts (texts, rank) VALUES ('merge', ?1)", [n_pages])?;
+        if n_changes(&index)? - before < 2 {
+            break;
+        }
+        n_pages = MERGED_PAGES;
+    }
+    index.query_row("PRAGMA wal_checkpoint(truncate)", [], |_| Ok(()))
 }
 
 /// How many messages are not indexed yet. The index is attached as `search`.

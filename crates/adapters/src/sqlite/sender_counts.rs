@@ -60,6 +60,16 @@ fn subtract_indexed(tx: &Transaction<'_>, sender: &str, n_messages: u64) -> rusq
     Ok(n_gone > 0)
 }
 
+/// Takes away messages of a sender that an operator deletes: so many that are indexed, and others of the tail. What a run
+/// under way has written of these is nothing: it is begun again.
+pub(super) fn delete(tx: &Transaction<'_>, sender: &str, n_indexed: u64) -> rusqlite::Result<()> {
+    tx.execute(
+        "UPDATE senders SET run_message_count = 0 WHERE sender = ?1 AND run_seq > (SELECT indexed_seq FROM totals)",
+        [sender],
+    )?;
+    subtract_indexed(tx, sender, n_indexed).map(drop)
+}
+
 /// The busiest senders: by count, most first, then by sender in byte order. It looks at every sender.
 pub(super) fn busiest(tx: &Transaction<'_>, unindexed: &Stretch) -> rusqlite::Result<Vec<(String, u64)>> {
     let mut in_tail: HashMap<&str, u64> = HashMap::new();

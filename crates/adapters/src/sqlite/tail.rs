@@ -88,13 +88,20 @@ impl Stretch {
 #[derive(Clone)]
 pub(super) struct Tail {
     digest: Digest,
+    known: Arc<RwLock<Known>>,
+}
+
+#[derive(Default)]
+struct Known {
     /// In order of arrival.
-    batches: Arc<RwLock<VecDeque<Batch>>>,
+    batches: VecDeque<Batch>,
+    /// How many messages had been deleted when they were read.
+    deleted_count: i64,
 }
 
 impl Tail {
     pub(super) fn new(digest: Digest) -> Self {
-        Self { digest, batches: Arc::default() }
+        Self { digest, known: Arc::default() }
     }
 
     /// A message's key in the ledger.
@@ -105,17 +112,17 @@ impl Tail {
     /// Adds what was committed, next in order of arrival.
     pub(super) fn push(&self, entries: Vec<Entry>) {
         if !entries.is_empty() {
-            self.write().push_back(entries.into());
+            self.write().batches.push_back(entries.into());
         }
     }
 
     /// Takes away what is in the indexes up to here, which was committed, too.
     pub(super) fn forget(&self, indexed_seq: i64) {
-        let mut batches = self.write();
-        let n = batches.partition_point(|batch| last_seq_of(batch) <= indexed_seq);
-        let forgotten: Vec<Batch> = batches.drain(..n).collect();
+        let mut known = self.write();
+        let n = known.batches.partition_point(|batch| last_seq_of(batch) <= indexed_seq);
+        let forgotten: Vec<Batch> = known.batches.drain(..n).collect();
         // Nobody waits while the memory is given back.
-        drop(batches);
+        drop(known);
         drop(forgotten);
     }
 
@@ -123,16 +130,17 @@ impl Tail {
     pub(super) fn reload(&self, db: &Connection) -> rusqlite::Result<Stretch> {
         let (indexed_seq, last_seq) = bounds(db)?;
         let unindexed = self.stored(db, indexed_seq, last_seq)?;
-        *self.write() = unindexed.batches.iter().cloned().collect();
+        let deleted_count = deleted_count(db)?;
+        *self.write() = Known { batches: unindexed.batches.iter().cloned().collect(), deleted_count };
         Ok(unindexed)
     }
 
     /// What came after a place up to another, all of it not forgotten yet.
     pub(super) fn between(&self, after_seq: i64, to_seq: i64) -> Stretch {
-        let known = self.read();
-        let n_before = known.partition_point(|batch| last_seq_of(batch) <= after_seq);
-        let n = known.partition_point(|batch| first_seq_of(batch) <= to_seq);
-        Stretch { batches: known.range(n_before..n.max(n_before)).cloned().collect(), after_seq, to_seq }
+        let batches = &self.read().batches;
+        let n_before = batches.partition_point(|batch| last_seq_of(batch) <= after_seq);
+        let n = batches.partition_point(|batch| first_seq_of(batch) <= to_seq);
+        Stretch { batches: batches.range(n_before..n.max(n_before)).cloned().collect(), after_seq, to_seq }
     }
 
     /// What the indexes leave out in the snapshot of a transaction, which begins with this.
@@ -140,7 +148,9 @@ impl Tail {
         let known = self.read();
         // As long as this is locked, nothing is forgotten that the snapshot has in no index.
         let (indexed_seq, last_seq) = bounds(tx)?;
-        let mut batches: Vec<Batch> = known.iter().cloned().collect();
+        let is_as_known = known.deleted_count == deleted_count(tx)?;
+        // Else some of them are gone, and the writer has not noticed yet: it has nothing to write.
+        let mut batches: Vec<Batch> = known.batches.iter().filter(|_| is_as_known).cloned().collect();
         drop(known);
         let known_seq = batches.last().map_or(0, last_seq_of).max(indexed_seq);
         if known_seq < last_seq {
@@ -177,12 +187,12 @@ impl Tail {
         Ok(Stretch { batches, after_seq, to_seq })
     }
 
-    fn read(&self) -> RwLockReadGuard<'_, VecDeque<Batch>> {
-        self.batches.read().unwrap_or_else(PoisonError::into_inner)
+    fn read(&self) -> RwLockReadGuard<'_, Known> {
+        self.known.read().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn write(&self) -> RwLockWriteGuard<'_, VecDeque<Batch>> {
-        self.batches.write().unwrap_or_else(PoisonError::into_inner)
+    fn write(&self) -> RwLockWriteGuard<'_, Known> {
+        self.known.write().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -196,4 +206,9 @@ pub(super) fn key(digest: Digest, source_id: i64, message_id: &str) -> Key {
 pub(super) fn bounds(db: &Connection) -> rusqlite::Result<(i64, i64)> {
     db.prepare_cached("SELECT indexed_seq, last_seq FROM totals")?
         .query_row([], |row| Ok((row.get(0)?, row.get(1)?)))
+}
+
+/// How many messages have been deleted, which is not expiry.
+fn deleted_count(db: &Connection) -> rusqlite::Result<i64> {
+    db.prepare_cached("SELECT deleted_count FROM totals")?.query_row([], |row| row.get(0))
 }

@@ -6,10 +6,10 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use adapters::signature::sha256;
-use adapters::sqlite::{self, Event, Expiry, Keep, SqliteOptions, SqliteStore};
+use adapters::sqlite::{self, Doomed, Event, Expiry, Keep, SqliteOptions, SqliteStore};
 use domain::contract::Sample;
 use domain::memory::MemoryStore;
-use domain::message::NewMessage;
+use domain::message::{MessageId, NewMessage};
 use domain::query::{Filter, MessageQuery, Page, TextQuery};
 use domain::store::{Appended, MessageStore, Seq, StoreErrorKind};
 use domain::time::{ExactTime, Timestamp};
@@ -486,6 +486,85 @@ async fn a_commit_removes_more_than_it_stores() {
     assert_eq!(told.try_iter().max(), Some(1_000));
     store.close().await;
     assert_sound(&path, 10_000);
+}
+
+/// Goal: deleted messages are gone wherever they were, in the tail, in a run under way or in the indexes, while the
+/// store is open; their keys are not. A deletion that was cut off is finished by the next one. Method: of all
+/// messages, those of one sender go, in several transactions; the model never had them.
+#[tokio::test]
+async fn what_is_deleted_is_gone_from_every_part_of_the_store_and_stays_a_duplicate() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("app.db");
+    let (store, model) = (open(&path), MemoryStore::default());
+    let is_kept = |n: u64| sample(n).from != "+3";
+    let append_kept = async |ns: std::ops::Range<u64>| {
+        model.append(ns.filter(|n| is_kept(*n)).map(message).collect()).await.unwrap();
+    };
+    append(&[&store], 1..40_001).await;
+    append_kept(1..40_001).await;
+    assert_eq!(indexed_seq(&path), 16_383, "some are indexed, and a run is under way");
+    let doomed = Doomed::Sender("+3".to_owned());
+    let cut_off = std::panic::catch_unwind(|| {
+        sqlite::delete(&path, sha256, &doomed, &mut |_| {
+            panic!("the process is killed after the first transaction")
+        })
+    });
+    assert!(cut_off.is_err());
+    let n_left = store.stats().await.unwrap().total_messages;
+    let deleted = sqlite::delete(&path, sha256, &doomed, &mut |_| ()).unwrap();
+    assert_eq!(
+        (deleted.left_before, deleted.messages),
+        (40_000 - n_left, n_left - model.stats().await.unwrap().total_messages)
+    );
+    assert!(deleted.left_before > 0 && deleted.messages > 1_000, "{deleted:?}");
+    assert_eq!(store.stats().await.unwrap(), model.stats().await.unwrap());
+    for (sender, text) in [(Some("+3"), None), (Some("+4"), None), (None, Some("order 77")), (None, None)] {
+        let text = text.map(TextQuery::new);
+        let filter = Filter { sender: sender.map(str::to_owned), text, ..Filter::default() };
+        let (got, want) = (
+            store.list(&filter, &Page::at(100, 900)).await.unwrap(),
+            model.list(&filter, &Page::at(100, 900)).await.unwrap(),
+        );
+        assert_eq!((got.total, got.messages.len()), (want.total, want.messages.len()), "{filter:?}");
+        let pairs = got.messages.iter().zip(&want.messages);
+        assert!(pairs.clone().all(|(got, want)| got.key == want.key), "{filter:?}");
+    }
+
+    append(&[&store], 40_001..41_001).await;
+    append_kept(40_001..41_001).await;
+    let one = Doomed::Message(MessageId::parse(sample(40_500).id).unwrap());
+    assert!(is_kept(40_500));
+    assert_eq!(sqlite::delete(&path, sha256, &one, &mut |_| ()).unwrap().messages, 1);
+    assert_eq!(
+        sqlite::delete(&path, sha256, &one, &mut |_| ()).unwrap().messages,
+        0,
+        "a second time there is nothing"
+    );
+    let doomed_ns: Vec<u64> = (1..40_001).filter(|n| !is_kept(*n)).step_by(97).chain([40_500]).collect();
+    let are_duplicates = async |store: &SqliteStore| {
+        for n in &doomed_ns {
+            let answer = store.append(vec![message(*n)]).await.unwrap();
+            assert!(matches!(answer[..], [Appended::Existing { digest: None, .. }]), "{n}: {answer:?}");
+        }
+    };
+    are_duplicates(&store).await;
+    index_all_but_deleted(&store, &path).await;
+    are_duplicates(&store).await;
+    store.close().await;
+    let n_messages = model.stats().await.unwrap().total_messages
+        + (40_001..41_001).filter(|n| !is_kept(*n)).count() as u64
+        - 1;
+    assert_sound(&path, n_messages);
+
+    let store = open(&path);
+    are_duplicates(&store).await;
+    assert_eq!(store.stats().await.unwrap().total_messages, n_messages);
+    store.close().await;
+}
+
+async fn index_all_but_deleted(store: &SqliteStore, path: &Path) {
+    store.expire(Expiry { messages_to: Seq(0), keys_to: None }).await.unwrap();
+    wait_until("all messages are indexed", || indexed_seq(path) == 41_000);
 }
 
 /// Goal: an index of texts that is not of this database is not believed. Method: it is put beside another one.

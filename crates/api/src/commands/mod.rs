@@ -4,6 +4,7 @@ pub mod backup;
 pub mod check;
 mod client;
 pub mod completions;
+pub mod delete;
 pub mod export;
 pub mod healthcheck;
 pub mod man;
@@ -20,7 +21,7 @@ use std::io::{self, Write};
 use std::path::PathBuf;
 
 use adapters::signature::{EmptySecret, XSignature};
-use adapters::sqlite::{BackupError, CheckError, ExportError, OpenError, Report, RestoreError};
+use adapters::sqlite::{BackupError, CheckError, DeleteError, ExportError, OpenError, Report, RestoreError};
 use indicatif::{ProgressBar, ProgressStyle};
 use secrecy::ExposeSecret;
 use serde_json::json;
@@ -57,6 +58,9 @@ pub enum Error {
     /// Nothing was restored.
     #[error(transparent)]
     Restore(#[from] RestoreError),
+    /// Not all was deleted.
+    #[error(transparent)]
+    Delete(#[from] DeleteError),
     /// The database can't be checked.
     #[error(transparent)]
     Check(#[from] CheckError),
@@ -112,6 +116,15 @@ fn signer(args: &SecretArgs) -> Result<XSignature, Error> {
     let secret = mistakes.webhook_secret(args);
     let secret = mistakes.unless_mistaken(Some(secret))?.ok_or(EmptySecret)?;
     Ok(XSignature::new(secret.expose_secret())?)
+}
+
+/// Runs a deletion, with how many messages are gone shown where standard error is a terminal.
+fn showing_messages<T>(deletion: impl FnOnce(&mut dyn FnMut(u64)) -> T) -> T {
+    let style = ProgressStyle::with_template("{pos} messages deleted");
+    let bar = ProgressBar::no_length().with_style(style.expect("the template is valid"));
+    let deleted = deletion(&mut |done| bar.set_position(done));
+    bar.finish_and_clear();
+    deleted
 }
 
 /// Runs a copy, with its progress in pages shown where standard error is a terminal.

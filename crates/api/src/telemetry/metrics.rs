@@ -48,6 +48,7 @@ pub struct Metrics {
     commit_seconds: Histogram,
     commit_failures: IntCounter,
     expired: IntCounterVec,
+    deleted: IntCounter,
     log_lines_lost: IntCounter,
     ready: IntGauge,
     last_message: GaugeVec,
@@ -94,6 +95,10 @@ impl Metrics {
                 ),
                 &["kind"],
             )?,
+            deleted: IntCounter::new(
+                "hookkeeper_deleted_total",
+                "Messages that `hookkeeper delete` removed while the service ran.",
+            )?,
             log_lines_lost: IntCounter::new(
                 "hookkeeper_log_lines_lost_total",
                 "Log lines that were lost because they could not be written.",
@@ -124,7 +129,7 @@ impl Metrics {
         for kind in EXPIRED_KINDS {
             metrics.expired.with_label_values(&[kind]);
         }
-        let collectors: [Box<dyn Collector>; 12] = [
+        let collectors: [Box<dyn Collector>; 13] = [
             Box::new(metrics.http_requests.clone()),
             Box::new(metrics.webhook_requests.clone()),
             Box::new(metrics.request_latency.clone()),
@@ -132,6 +137,7 @@ impl Metrics {
             Box::new(metrics.commit_seconds.clone()),
             Box::new(metrics.commit_failures.clone()),
             Box::new(metrics.expired.clone()),
+            Box::new(metrics.deleted.clone()),
             Box::new(metrics.log_lines_lost.clone()),
             Box::new(metrics.ready.clone()),
             Box::new(metrics.last_message.clone()),
@@ -198,10 +204,14 @@ impl Metrics {
 
     /// Counts what the store did by itself.
     pub fn happened(&self, event: &Event) {
-        if let Event::Expired { messages, keys } = event {
-            for (kind, n) in EXPIRED_KINDS.iter().zip([messages, keys]) {
-                self.expired.with_label_values(&[kind]).inc_by(*n);
+        match event {
+            Event::Expired { messages, keys } => {
+                for (kind, n) in EXPIRED_KINDS.iter().zip([messages, keys]) {
+                    self.expired.with_label_values(&[kind]).inc_by(*n);
+                }
             }
+            Event::Deleted { messages } => self.deleted.inc_by(*messages),
+            _ => {}
         }
     }
 

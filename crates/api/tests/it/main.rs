@@ -5,6 +5,7 @@
 mod backup;
 mod commands;
 mod crash;
+mod delete;
 mod disk;
 mod door;
 mod export;

@@ -1,0 +1,72 @@
+//! `hookkeeper delete`: removes one message, or all of a sender.
+
+use std::io::Write;
+
+use adapters::signature::sha256;
+use adapters::sqlite::{self, Deleted, Doomed};
+use domain::message::MessageId;
+
+use super::Error;
+use crate::config::DatabaseArgs;
+
+/// Delete one message, or all messages of a sender: exit code 0 if they are gone, 1 if there were none or it failed.
+///
+/// Works while a server serves, and without one. It does not ask. The text is gone from the database, the index of
+/// texts and the write-ahead log, and is overwritten; copies that were made before (backups, Litestream) still have it. The
+/// message_id stays known, so that a repeat is a duplicate and is not stored. Many messages go in steps: a command that was
+/// cut off is run again, and goes on.
+#[derive(clap::Args)]
+#[group(skip)]
+pub struct Args {
+    #[command(flatten)]
+    database: DatabaseArgs,
+    #[command(flatten)]
+    doomed: DoomedArgs,
+}
+
+#[derive(clap::Args)]
+#[group(required = true, multiple = false)]
+struct DoomedArgs {
+    /// The message_id of the message to delete
+    #[arg(long, value_name = "ID")]
+    message_id: Option<String>,
+    /// The sender whose messages to delete: a number as in `from`
+    #[arg(long, value_name = "SENDER")]
+    from: Option<String>,
+}
+
+/// # Errors
+/// There is nothing to delete, or the database can't be written.
+pub fn run(args: &Args) -> Result<(), Error> {
+    let path = super::database_path(&args.database)?;
+    let (doomed, name) = match (&args.doomed.message_id, &args.doomed.from) {
+        (Some(id), _) => {
+            let no_id = |rule| Error::No(format!("{id:?} is no message_id: {rule}"));
+            (Doomed::Message(MessageId::parse(id.clone()).map_err(no_id)?), format!("message_id {id:?}"))
+        }
+        (None, from) => {
+            let from = from.clone().unwrap_or_default();
+            let name = format!("from {from:?}");
+            (Doomed::Sender(from), name)
+        }
+    };
+    let Deleted { messages, left_before, is_log_empty } =
+        super::showing_messages(|progress| sqlite::delete(&path, sha256, &doomed, progress))?;
+    if messages + left_before == 0 {
+        return Err(Error::No(format!("no message with {name} in database at {}", path.display())));
+    }
+    let mut out = std::io::stdout();
+    writeln!(out, "deleted {messages} messages with {name}").map_err(Error::io("write the result"))?;
+    if left_before > 0 {
+        writeln!(out, "finished a deletion that was cut off: {left_before} messages")
+            .map_err(Error::io("write the result"))?;
+    }
+    if !is_log_empty {
+        return Err(Error::No(format!(
+            "the write-ahead log of {} may still have their text: somebody was reading all the time. \
+             Run the same command again, or restart the server",
+            path.display()
+        )));
+    }
+    Ok(())
+}
