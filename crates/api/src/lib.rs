@@ -24,6 +24,7 @@ pub mod retention;
 mod routes;
 pub mod share;
 mod signals;
+mod small_file;
 pub mod telemetry;
 pub mod tls;
 

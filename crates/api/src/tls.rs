@@ -1,6 +1,6 @@
 //! TLS: certificate and key from files, which can be read anew while the service runs.
 
-use std::path::PathBuf;
+use std::path::Path;
 use std::sync::{Arc, PoisonError, RwLock};
 
 use rustls::ServerConfig;
@@ -11,29 +11,31 @@ use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
 
 use crate::config::TlsFiles;
+use crate::small_file;
+
+/// The first byte of a certificate or key in DER: a sequence of ASN.1.
+const DER_SEQUENCE: &[u8] = b"\x30";
+
+/// In the first line of a private key that wants a password (RFC 7468, section 11).
+const ENCRYPTED_KEY: &[u8] = b"ENCRYPTED PRIVATE KEY";
 
 /// Why certificate and key can't be used.
 #[derive(Debug, thiserror::Error)]
 pub enum TlsError {
-    /// The certificate can't be read.
-    #[error("TLS_CERT is {path:?}, allowed is a readable certificate chain in PEM: {source}")]
-    Cert {
-        /// The file.
-        path: PathBuf,
-        /// Why.
-        source: PemError,
-    },
-    /// The key can't be read.
-    #[error("TLS_KEY is {path:?}, allowed is a readable private key in PEM: {source}")]
-    Key {
-        /// The file.
-        path: PathBuf,
-        /// Why.
-        source: PemError,
-    },
+    /// A file has not what it should have; it is told which, and what it has instead.
+    #[error("{0}")]
+    File(String),
     /// They are not usable, or not of one another.
-    #[error("cannot use TLS_CERT with TLS_KEY: {0}")]
-    Pair(#[from] rustls::Error),
+    #[error("cannot use TLS_CERT {} with TLS_KEY {}: {source}", .files.cert.display(), .files.key.display())]
+    Pair {
+        /// The files.
+        files: TlsFiles,
+        /// Why.
+        source: rustls::Error,
+    },
+    /// The library does not have what we need of it.
+    #[error("cannot set up TLS: {0}")]
+    Setup(#[from] rustls::Error),
 }
 
 /// What a server presents, now and after each [`reload`](Self::reload).
@@ -82,10 +84,38 @@ impl Tls {
 }
 
 fn read(files: &TlsFiles, provider: &CryptoProvider) -> Result<Arc<CertifiedKey>, TlsError> {
-    let chain = CertificateDer::pem_file_iter(&files.cert)
-        .and_then(Iterator::collect::<Result<Vec<_>, _>>)
-        .map_err(|source| TlsError::Cert { path: files.cert.clone(), source })?;
-    let key = PrivateKeyDer::from_pem_file(&files.key)
-        .map_err(|source| TlsError::Key { path: files.key.clone(), source })?;
-    Ok(Arc::new(CertifiedKey::from_der(chain, key, provider)?))
+    let chain = in_pem("TLS_CERT", &files.cert, "certificate", "x509", |pem| {
+        let chain = CertificateDer::pem_slice_iter(pem).collect::<Result<Vec<_>, _>>()?;
+        if chain.is_empty() { Err(PemError::NoItemsFound) } else { Ok(chain) }
+    })?;
+    let key = in_pem("TLS_KEY", &files.key, "private key", "pkey", PrivateKeyDer::from_pem_slice)?;
+    let pair = CertifiedKey::from_der(chain, key, provider);
+    Ok(Arc::new(pair.map_err(|source| TlsError::Pair { files: files.clone(), source })?))
+}
+
+/// What `parse` finds in a file, or what is there instead; `openssl` is the command that converts it.
+fn in_pem<T>(
+    variable: &str,
+    path: &Path,
+    what: &str,
+    openssl: &str,
+    parse: fn(&[u8]) -> Result<T, PemError>,
+) -> Result<T, TlsError> {
+    let named = |problem: String| TlsError::File(format!("{variable}: {problem}"));
+    let bytes = small_file::read(path).map_err(named)?;
+    let shown = path.display();
+    parse(&bytes).map_err(|e| match e {
+        PemError::NoItemsFound if bytes.starts_with(DER_SEQUENCE) => named(format!(
+            "{shown} is in DER, not in PEM: `openssl {openssl} -inform der -in {shown}` converts it"
+        )),
+        PemError::NoItemsFound if contains(&bytes, ENCRYPTED_KEY) => named(format!(
+            "{shown} contains an encrypted private key: `openssl pkey -in {shown}` decrypts it"
+        )),
+        PemError::NoItemsFound => named(format!("{shown} contains no PEM {what}")),
+        e => named(format!("{shown} is damaged: {e}")),
+    })
+}
+
+fn contains(bytes: &[u8], part: &[u8]) -> bool {
+    bytes.windows(part.len()).any(|window| window == part)
 }

@@ -3,16 +3,17 @@
 use domain::signature::BodyDigest;
 use ring::{digest, hmac};
 
-/// An HMAC keyed with nothing proves nothing, so that there is no key without bytes.
+/// An HMAC keyed with nothing proves nothing. A key is filled up with NUL bytes (RFC 2104, section 2), so that NUL bytes
+/// alone are nothing, too.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("secret is empty")]
+#[error("secret is empty (NUL bytes alone are none)")]
 pub struct EmptySecret;
 
 pub(super) struct HmacSha256(hmac::Key);
 
 impl HmacSha256 {
     pub(super) fn new(secret: &[u8]) -> Result<Self, EmptySecret> {
-        if secret.is_empty() {
+        if secret.iter().all(|byte| *byte == 0) {
             return Err(EmptySecret);
         }
         Ok(Self(hmac::Key::new(hmac::HMAC_SHA256, secret)))

@@ -117,6 +117,9 @@ mod tests {
 
     #[test]
     fn there_is_no_scheme_without_a_secret() {
-        assert_eq!(XSignature::new(b"").err(), Some(EmptySecret));
+        for nothing in [&b""[..], b"\0", &[0; 64], &[0; 65]] {
+            assert_eq!(XSignature::new(nothing).err(), Some(EmptySecret));
+        }
+        assert!(XSignature::new(b"\0x").is_ok());
     }
 }

@@ -19,6 +19,7 @@ use slog::Logger;
 
 use super::Error;
 use crate::app::{self, App, Budgets, ConnectionLimits, Traffic};
+use crate::config::secret;
 use crate::config::{
     BindArgs, ConfigError, DatabaseArgs, HostArgs, LimitArgs, LogArgs, OpsBindArgs, ProxyArgs, RetentionArgs,
     Secret, SecretArgs, TlsArgs, TlsFiles, TokenArgs,
@@ -214,8 +215,20 @@ fn bind(addr: SocketAddr) -> Result<(TcpListener, SocketAddr), Error> {
 
 /// Says what an operator may have forgotten.
 fn warn_of_open_doors(config: &Config, questions_addr: SocketAddr, log: &Logger) {
+    for doubt in config.secret.iter().flat_map(|secret| secret::doubts(secret.expose_secret())) {
+        slog::warn!(log, "WEBHOOK_SECRET {}", doubt);
+    }
+    if config.api_token.as_ref().is_some_and(|token| secret::is_well_known(token.expose_secret())) {
+        slog::warn!(
+            log,
+            "API_TOKEN is well known, so anybody can read: make one with `openssl rand -hex 32`"
+        );
+    }
     if config.secret.is_none() {
-        slog::warn!(log, "WEBHOOK_SECRET is not set: webhooks are answered 503 until it is");
+        slog::warn!(
+            log,
+            "WEBHOOK_SECRET is not set (NUL bytes alone are none): webhooks are refused with 503"
+        );
     }
     if config.api_token.is_none() && !questions_addr.ip().is_loopback() {
         slog::warn!(log, "API_TOKEN is not set: whoever reaches the address can read all messages";
@@ -237,7 +250,9 @@ fn reload(tls: Option<&Tls>, log: &Logger) {
     match tls.map(Tls::reload) {
         None => slog::info!(log, "nothing to reload"),
         Some(Ok(())) => slog::info!(log, "reloaded TLS_CERT and TLS_KEY"),
-        Some(Err(error)) => slog::error!(log, "kept TLS_CERT and TLS_KEY as they were"; "error" => %error),
+        Some(Err(error)) => {
+            slog::error!(log, "TLS reload failed, still serving the previous certificate"; "error" => %error);
+        }
     }
 }
 

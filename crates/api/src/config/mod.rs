@@ -3,14 +3,11 @@
 
 mod args;
 mod database_url;
+pub(crate) mod secret;
 
-use std::borrow::Cow;
 use std::ffi::{OsStr, OsString};
 use std::fmt;
-use std::fs::File;
-use std::io::{self, Read};
 use std::net::{IpAddr, SocketAddr};
-use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 
 use ipnet::IpNet;
@@ -44,9 +41,6 @@ pub const CLIENT_CONNECTIONS_MAX_DEFAULT: &str = "1024";
 /// The largest `BODY_BYTES_MAX`: a quarter of what may be queued, so that one sender can't fill it.
 pub const BODY_BYTES_MAX_LIMIT: usize = 16 << 20;
 
-/// Most bytes that are read of a file with a secret: it may be a device without an end.
-const SECRET_FILE_BYTES_MAX: u64 = 64 << 10;
-
 /// The longest retention: a century, which is a mistake rather than a wish.
 const RETENTION_DAYS_MAX: u32 = 36_500;
 
@@ -67,14 +61,7 @@ pub type Secret = SecretSlice<u8>;
 
 /// Mistakes in the configuration: all of them, so that they can be mended in one go.
 #[derive(Debug, Default)]
-pub struct ConfigError(Vec<Mistake>);
-
-#[derive(Debug)]
-struct Mistake {
-    variable: &'static str,
-    value: String,
-    allowed: Cow<'static, str>,
-}
+pub struct ConfigError(Vec<String>);
 
 /// The URL of another kind of database may have a password in it: `scheme://user:password@host`.
 fn without_credentials(value: &str) -> String {
@@ -91,24 +78,13 @@ fn parse_network(text: &str) -> Option<IpNet> {
     text.parse().or_else(|_| text.parse::<IpAddr>().map(IpNet::from)).ok()
 }
 
-/// The bytes of a file but for the line break that editors leave at its end.
-fn read_secret(file: &OsStr) -> io::Result<Vec<u8>> {
-    let mut bytes = Vec::new();
-    File::open(file)?.take(SECRET_FILE_BYTES_MAX + 1).read_to_end(&mut bytes)?;
-    if bytes.len() as u64 > SECRET_FILE_BYTES_MAX {
-        return Err(io::Error::other("it is too large"));
-    }
-    let secret = bytes.strip_suffix(b"\n").unwrap_or(&bytes);
-    Ok(secret.strip_suffix(b"\r").unwrap_or(secret).to_vec())
-}
-
 impl std::error::Error for ConfigError {}
 
 impl fmt::Display for ConfigError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("the configuration is not valid")?;
-        for Mistake { variable, value, allowed } in &self.0 {
-            write!(f, "\n  {variable} is {value:?}, allowed is {allowed}")?;
+        for mistake in &self.0 {
+            write!(f, "\n  {mistake}")?;
         }
         Ok(())
     }
@@ -132,9 +108,17 @@ impl ConfigError {
         parsed
     }
 
-    fn mistake(&mut self, variable: &'static str, value: &OsStr, allowed: impl Into<Cow<'static, str>>) {
+    fn mistake(&mut self, variable: &str, value: &OsStr, allowed: impl fmt::Display) {
         let value = without_credentials(&value.to_string_lossy());
-        self.0.push(Mistake { variable, value, allowed: allowed.into() });
+        self.0.push(format!("{variable} is {value:?}, allowed is {allowed}"));
+    }
+
+    /// `found`, or its mistake is noted.
+    fn noting<T>(&mut self, found: Result<Option<T>, String>) -> Option<T> {
+        found.unwrap_or_else(|mistake| {
+            self.0.push(mistake);
+            None
+        })
     }
 
     /// The path of the database.
@@ -156,47 +140,20 @@ impl ConfigError {
         )
     }
 
-    /// The webhook secret; `None` if it is not set or empty: there is no verifying with an empty key.
+    /// The webhook secret; `None` if it is not set or empty, as NUL bytes alone are: there is no verifying with an
+    /// empty key.
     pub fn webhook_secret(&mut self, args: &SecretArgs) -> Option<Secret> {
-        self.secret(
-            "WEBHOOK_SECRET_FILE",
-            args.webhook_secret.as_deref(),
-            args.webhook_secret_file.as_deref(),
-            "a readable file with up to 64 KiB in it, and only where WEBHOOK_SECRET is not set",
-        )
+        let value = args.webhook_secret.as_deref();
+        let secret = secret::read("WEBHOOK_SECRET", value, args.webhook_secret_file.as_deref());
+        let secret = self.noting(secret).filter(|secret| secret.iter().any(|byte| *byte != 0));
+        secret.map(Secret::from)
     }
 
     /// The token of everything but webhooks and health; `None` leaves it open.
     pub fn api_token(&mut self, args: &TokenArgs) -> Option<Secret> {
-        self.secret(
-            "API_TOKEN_FILE",
-            args.api_token.as_deref(),
-            args.api_token_file.as_deref(),
-            "a readable file with up to 64 KiB in it, and only where API_TOKEN is not set",
-        )
-    }
-
-    /// A secret from a variable or from the file that another one names.
-    fn secret(
-        &mut self,
-        file_variable: &'static str,
-        value: Option<&OsStr>,
-        file: Option<&OsStr>,
-        allowed: &'static str,
-    ) -> Option<Secret> {
-        let value = value.filter(|v| !v.is_empty()).map(|v| v.as_bytes().to_vec());
-        let Some(file) = file.filter(|f| !f.is_empty()) else {
-            return value.map(Secret::from);
-        };
-        match (value, read_secret(file)) {
-            // A file that was made and holds nothing is a mistake, and must not open a door.
-            (None, Ok(bytes)) if !bytes.is_empty() => Some(Secret::from(bytes)),
-            _ => {
-                let value = file.to_string_lossy().into_owned();
-                self.0.push(Mistake { variable: file_variable, value, allowed: allowed.into() });
-                None
-            }
-        }
+        let token = secret::read("API_TOKEN", args.api_token.as_deref(), args.api_token_file.as_deref());
+        let token = token.and_then(|token| token.map(|token| secret::token("API_TOKEN", &token)).transpose());
+        self.noting(token).map(Secret::from)
     }
 
     /// The second address to listen on, if there is to be one.
@@ -245,7 +202,7 @@ impl ConfigError {
             (cert, _) => {
                 let variable = if cert.is_some() { "TLS_KEY" } else { "TLS_CERT" };
                 let allowed = "a file in PEM: TLS_CERT and TLS_KEY go together";
-                self.0.push(Mistake { variable, value: String::new(), allowed: allowed.into() });
+                self.mistake(variable, OsStr::new(""), allowed);
                 None
             }
         }
@@ -302,8 +259,7 @@ impl ConfigError {
         let key_days = days("DEDUPE_DAYS", &args.dedupe_days, DEDUPE_DAYS_ALLOWED);
         // A message that is kept longer than its key would be stored twice.
         if let Some(days) = key_days.filter(|days| message_days.is_none_or(|kept| kept > *days)) {
-            let value = days.to_string();
-            self.0.push(Mistake { variable: "DEDUPE_DAYS", value, allowed: DEDUPE_DAYS_ALLOWED.into() });
+            self.mistake("DEDUPE_DAYS", OsStr::new(&days.to_string()), DEDUPE_DAYS_ALLOWED);
         }
         Some(Retention { message_days: message_days?, key_days })
     }

@@ -126,6 +126,24 @@ fn the_token_may_be_in_a_file() {
     assert_eq!(ask(&app, "GET", "/stats", &["Bearer correct horse"]).status, 200);
 }
 
+/// White space at the ends of a header's value is not part of it, so that a token with some would match nothing.
+#[test]
+fn white_space_at_the_ends_of_a_token_does_not_count() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("token");
+    std::fs::write(&file, " \tcorrect horse \n\n").unwrap();
+    for variable in [("API_TOKEN", " correct horse\t"), ("API_TOKEN_FILE", file.to_str().unwrap())] {
+        let app = TestApp::with(&[variable]);
+        assert_eq!(ask(&app, "GET", "/stats", &["Bearer correct horse"]).status, 200, "{variable:?}");
+        assert_eq!(ask(&app, "GET", "/stats", &["Bearer correct"]).status, 401, "{variable:?}");
+    }
+    for (token, told) in [(" ", "only white space"), ("two\nlines", "control character")] {
+        let output = hookkeeper(folder.path()).env("API_TOKEN", token).output().unwrap();
+        let stderr = String::from_utf8(output.stderr).unwrap();
+        assert!(output.status.code() == Some(2) && stderr.contains(told), "{stderr}");
+    }
+}
+
 #[test]
 fn an_open_door_to_the_network_is_warned_of() {
     let warned = |variables: &[(&str, &str)]| {
@@ -225,6 +243,42 @@ fn mistakes_at_the_door_are_told() {
         assert_eq!(output.status.code(), Some(2), "{stderr}");
         assert!(stderr.contains(named) && !stderr.contains("hunter2"), "{stderr}");
         assert!(folder.path().read_dir().unwrap().next().is_none());
+    }
+}
+
+#[test]
+fn what_is_wrong_with_the_files_of_tls_is_told_by_file_and_reason() {
+    let folder = tempfile::tempdir().unwrap();
+    renew(folder.path());
+    let CertifiedKey { cert, signing_key } = generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+    let encrypted = "-----BEGIN ENCRYPTED PRIVATE KEY-----\nAAAA\n-----END ENCRYPTED PRIVATE KEY-----\n";
+    for (name, bytes) in [
+        ("empty", &b""[..]),
+        ("text", b"nonsense"),
+        ("cert.der", cert.der()),
+        ("key.der", signing_key.serialized_der()),
+        ("encrypted.pem", encrypted.as_bytes()),
+        ("other.pem", signing_key.serialize_pem().as_bytes()),
+    ] {
+        std::fs::write(folder.path().join(name), bytes).unwrap();
+    }
+    for (cert, key, told) in [
+        ("missing", "key.pem", "TLS_CERT: cannot read missing: No such file or directory"),
+        (".", "key.pem", "TLS_CERT: cannot read .: Is a directory"),
+        ("empty", "key.pem", "TLS_CERT: empty is empty"),
+        ("text", "key.pem", "TLS_CERT: text contains no PEM certificate"),
+        ("key.pem", "key.pem", "TLS_CERT: key.pem contains no PEM certificate"),
+        ("cert.der", "key.pem", "`openssl x509 -inform der -in cert.der`"),
+        ("cert.pem", "missing", "TLS_KEY: cannot read missing: No such file or directory"),
+        ("cert.pem", "empty", "TLS_KEY: empty is empty"),
+        ("cert.pem", "cert.pem", "TLS_KEY: cert.pem contains no PEM private key"),
+        ("cert.pem", "key.der", "`openssl pkey -inform der -in key.der`"),
+        ("cert.pem", "encrypted.pem", "`openssl pkey -in encrypted.pem`"),
+        ("cert.pem", "other.pem", "cannot use TLS_CERT cert.pem with TLS_KEY other.pem"),
+    ] {
+        let output = hookkeeper(folder.path()).envs([("TLS_CERT", cert), ("TLS_KEY", key)]).output().unwrap();
+        let stderr = String::from_utf8(output.stderr).unwrap();
+        assert!(output.status.code() == Some(2) && stderr.contains(told), "{told}: {stderr}");
     }
 }
 
