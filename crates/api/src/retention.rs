@@ -61,6 +61,9 @@ pub fn log_event(event: &Event, log: &Logger) {
         Event::ClockSettled => {
             slog::info!(log, "the clock has gone on for a day without a jump: what has expired is removed");
         }
+        Event::SearchIndexRebuilt { why } => {
+            slog::warn!(log, "the index of texts does not fit and is made anew"; "why" => why);
+        }
         Event::ChoresFailed(error) => {
             slog::error!(log, "cannot tidy the store: tried again with the next message"; "error" => %error);
         }

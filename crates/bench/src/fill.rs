@@ -149,7 +149,7 @@ fn open(database: &Path) -> Result<SqliteStore, BenchError> {
         digest: sha256,
         batch_messages_max: BATCH_MESSAGES_MAX,
         on_commit: Box::new(|_| {}),
-        on_event: Box::new(|_| {}),
+        on_event: Arc::new(|_| {}),
     })?)
 }
 

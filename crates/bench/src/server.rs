@@ -102,7 +102,7 @@ pub(crate) fn run(args: &Args) -> Result<(), BenchError> {
                         thread::sleep(flush_extra);
                         metrics.committed(report);
                     }),
-                    on_event: Box::new(|_| {}),
+                    on_event: Arc::new(|_| {}),
                 })?);
                 if let Some(messages_to) = args.messages_to {
                     store.expire(Expiry { messages_to: Seq(messages_to), keys_to: None }).await?;

@@ -59,7 +59,7 @@ impl Service {
                         digest: sha256,
                         batch_messages_max: BATCH_MESSAGES_MAX,
                         on_commit: Box::new(|_| {}),
-                        on_event: Box::new(|_| {}),
+                        on_event: Arc::new(|_| {}),
                     })
                     .unwrap(),
                 );

@@ -7,12 +7,13 @@ use std::path::{Path, PathBuf};
 
 use domain::query::TOP_SENDERS_MAX;
 use rusqlite::types::ValueRef;
-use rusqlite::{Connection, ErrorCode, Transaction};
+use rusqlite::{Connection, Transaction};
 
 use super::check_indexes::{indexes, key_filters, keys, register_message_key, time_counts};
+use super::error::is_damage;
 use super::schema::{self, Denied, SCHEMA_VERSION};
 use super::sender_counts::INDEXED_COUNT;
-use super::{Digest, location};
+use super::{Digest, location, search_check};
 
 /// Problems of one kind that are told: who mends the first ten looks again.
 pub(super) const PROBLEMS_OF_A_KIND_MAX: usize = 10;
@@ -134,6 +135,11 @@ pub enum Problem {
         /// The span.
         span: i64,
     },
+    /// The index of texts is damaged, or leaves out messages. It is not in a backup, and a start makes it anew.
+    #[error(
+        "the index of texts: {0} (stop the server, remove the file that ends in -search, and start: it is made anew)"
+    )]
+    SearchIndex(String),
     /// A body is not the one that was received, or its digest is not.
     #[error("body of message {seq} does not agree with its digest")]
     Body {
@@ -192,7 +198,19 @@ impl fmt::Display for Report {
 /// [`CheckError`], if it can't be read. Damage is not an error but a [`Problem`].
 pub fn check(path: &Path, digest: Digest) -> Result<Report, CheckError> {
     let mut db = open(path)?;
-    snapshot(&mut db).and_then(|tx| examine(&tx, digest)).map_err(cannot_read(path))
+    let mut look = || {
+        let mut index = search_check::open(&db)?;
+        // Before the messages: so it has none that they do not have yet.
+        let index = index.as_mut().map(snapshot).transpose()?;
+        let tx = snapshot(&mut db)?;
+        let mut report = examine(&tx, digest)?;
+        // Before version 2 there was none.
+        if let Some(index) = index.filter(|_| report.schema_version >= 2) {
+            search_check::examine(&index, &tx, &mut report)?;
+        }
+        Ok(report)
+    };
+    look().map_err(cannot_read(path))
 }
 
 /// Opens a database that is there, only to read it.
@@ -283,12 +301,8 @@ fn has_totals(tx: &Transaction<'_>) -> rusqlite::Result<bool> {
 fn or_damage<T>(result: rusqlite::Result<T>) -> rusqlite::Result<Result<T, Problem>> {
     match result {
         Ok(value) => Ok(Ok(value)),
-        Err(error) => match error.sqlite_error_code() {
-            Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => {
-                Ok(Err(Problem::Damaged(error.to_string())))
-            }
-            _ => Err(error),
-        },
+        Err(error) if is_damage(&error) => Ok(Err(Problem::Damaged(error.to_string()))),
+        Err(error) => Err(error),
     }
 }
 

@@ -7,20 +7,34 @@ use rusqlite::ErrorCode;
 
 /// For a statement whose transaction did not commit.
 pub(super) fn store_error(operation: &'static str, error: rusqlite::Error) -> StoreError {
-    let kind = match error.sqlite_error_code() {
+    StoreError { kind: kind_of(&error), operation, source: Arc::new(error) }
+}
+
+fn kind_of(error: &rusqlite::Error) -> StoreErrorKind {
+    let Some(code) = error.sqlite_error_code() else {
+        return StoreErrorKind::Fault;
+    };
+    match code {
         // Another process holds the lock, or a question was cut off because it took too long.
-        Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked | ErrorCode::OperationInterrupted) => {
+        ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked | ErrorCode::OperationInterrupted => {
             StoreErrorKind::Busy
         }
-        Some(
-            ErrorCode::DiskFull
-            | ErrorCode::SystemIoFailure
-            | ErrorCode::CannotOpen
-            | ErrorCode::ReadOnly
-            | ErrorCode::OutOfMemory
-            | ErrorCode::PermissionDenied,
-        ) => StoreErrorKind::Unavailable,
+        ErrorCode::DiskFull
+        | ErrorCode::SystemIoFailure
+        | ErrorCode::CannotOpen
+        | ErrorCode::ReadOnly
+        | ErrorCode::OutOfMemory
+        | ErrorCode::PermissionDenied => StoreErrorKind::Unavailable,
         _ => StoreErrorKind::Fault,
-    };
-    StoreError { kind, operation, source: Arc::new(error) }
+    }
+}
+
+/// Whether SQLite has found a file damaged.
+pub(super) fn is_damage(error: &rusqlite::Error) -> bool {
+    matches!(error.sqlite_error_code(), Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase))
+}
+
+/// Whether it is the disk or another process that fails, and the file may be as it should be.
+pub(super) fn is_passing(error: &rusqlite::Error) -> bool {
+    matches!(kind_of(error), StoreErrorKind::Busy | StoreErrorKind::Unavailable)
 }

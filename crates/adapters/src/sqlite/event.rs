@@ -42,4 +42,9 @@ pub enum Event {
     /// What is done while no message waits has failed: removing what has expired, ranking the senders. The next
     /// commit goes on with it.
     ChoresFailed(StoreError),
+    /// The index of texts does not fit, or is damaged, and is made anew.
+    SearchIndexRebuilt {
+        /// What is wrong with it.
+        why: String,
+    },
 }

@@ -210,6 +210,12 @@ pub(super) struct GroupCommit<C> {
 }
 
 impl<C: Commit> GroupCommit<C> {
+    /// Tries to commit nothing, before anybody asks: so that readiness knows from the start whether it can.
+    pub(super) fn try_out(&mut self) {
+        // Readiness tells, and tries again.
+        let _ = self.commit(&[&[]]);
+    }
+
     /// Commits until the queue is closed and empty.
     pub(super) fn run(mut self) {
         while let Some(command) = self.next() {

@@ -21,6 +21,7 @@ mod listing;
 mod location;
 mod log_gate;
 mod page_cache;
+mod presence;
 mod private;
 mod ranking;
 mod reader;
@@ -29,6 +30,7 @@ mod row;
 mod run;
 mod schema;
 mod search;
+mod search_check;
 mod sender_counts;
 mod start_lock;
 mod statistics;
@@ -45,7 +47,7 @@ use async_trait::async_trait;
 use domain::message::NewMessage;
 use domain::query::{Filter, Listing, MessageQuery, Page, Stats};
 use domain::signature::BodyDigest;
-use domain::store::{Appended, MessageStore, StoreError};
+use domain::store::{Appended, MessageStore, StoreError, StoreErrorKind};
 use rustix::fs::StatVfs;
 
 pub use arrivals::Keep;
@@ -62,6 +64,7 @@ pub use writer::{BATCH_MESSAGES_MAX, QUEUE_BYTES_MAX, QUEUE_DELIVERIES_MAX};
 use group_commit::Queue;
 use inbox::Inbox;
 use log_gate::{LogKeeper, Logs};
+use presence::Presence;
 use reader::Reader;
 use search::SearchIndex;
 use tail::Tail;
@@ -74,6 +77,7 @@ pub struct SqliteStore {
     orders: Orders,
     reader: Reader,
     search: Arc<SearchIndex>,
+    presence: Arc<Presence>,
 }
 
 /// SHA-256. It comes as an argument, since digests are another adapter's matter.
@@ -89,8 +93,8 @@ pub struct SqliteOptions {
     pub batch_messages_max: usize,
     /// Called after each commit, on the thread that writes: must be quick.
     pub on_commit: Box<dyn Fn(CommitReport) + Send>,
-    /// Called when something has happened by itself, on the thread that writes: must be quick.
-    pub on_event: Box<dyn Fn(Event) + Send>,
+    /// Called when something has happened by itself, on the thread where it did: must be quick.
+    pub on_event: Arc<dyn Fn(Event) + Send + Sync>,
 }
 
 /// One try to commit.
@@ -131,11 +135,15 @@ impl SqliteStore {
         let tail = Tail::new(options.digest);
         let inbox = Inbox::open(db, tail.clone())
             .map_err(|source| OpenError::Sqlite { path: path.clone(), source })?;
+        let presence =
+            Presence::of(&path).map_err(|source| OpenError::Place { path: path.clone(), source })?;
+        let presence = Arc::new(presence);
         let logs = Logs::new();
-        let search = Arc::new(SearchIndex::start(&path, logs.clone())?);
-        let reader = Reader::open(&path, tail, logs.clone())?;
-        let (queue, orders) = writer::start(inbox, options, LogKeeper::new(logs.messages));
-        Ok(Self { path, queue, orders, reader, search })
+        let search = Arc::new(SearchIndex::start(&path, logs.clone(), Arc::clone(&options.on_event))?);
+        let reader = Reader::open(&path, tail, logs.clone(), Arc::clone(&search))?;
+        let (queue, orders) =
+            writer::start(inbox, Arc::clone(&presence), options, LogKeeper::new(logs.messages));
+        Ok(Self { path, queue, orders, reader, search, presence })
     }
 
     /// Begins to remove these, beside the messages that come in. It goes on until all is removed.
@@ -237,6 +245,8 @@ impl MessageQuery for SqliteStore {
 
     async fn ready(&self) -> Result<(), StoreError> {
         self.reader.ready().await?;
+        let lost = |why| StoreError::new(StoreErrorKind::Unavailable, "write", why);
+        self.presence.verify().map_err(lost)?;
         self.queue.ready().await
     }
 }

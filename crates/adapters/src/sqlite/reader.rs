@@ -1,24 +1,24 @@
 //! Questions, each one read transaction on a read-only connection.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use domain::query::{Filter, Listing, Page, Stats, TextQuery};
 use domain::store::{StoreError, StoreErrorKind};
-use r2d2::Pool;
+use r2d2::{ManageConnection, Pool};
 use r2d2_sqlite::SqliteConnectionManager;
 use rusqlite::functions::FunctionFlags;
 use rusqlite::types::ValueRef;
 use rusqlite::{Connection, OpenFlags, Transaction};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use super::error::store_error;
+use super::error::{is_damage, store_error};
 use super::listing::list;
 use super::log_gate::{Logs, Search};
 use super::schema::{self, OpenError, SCHEMA_VERSION};
-use super::search;
+use super::search::{self, Published, SearchIndex};
 use super::statistics::stats;
 use super::tail::Tail;
 
@@ -41,7 +41,8 @@ const STEPS_PER_LOOK: i32 = 1_000;
 
 pub(super) struct Reader {
     tail: Tail,
-    pool: Pool<SqliteConnectionManager>,
+    search: Arc<SearchIndex>,
+    pool: Pool<Connections>,
     logs: Logs,
     look_ups: Turns,
     searches: Turns,
@@ -75,26 +76,25 @@ impl Turns {
 }
 
 impl Reader {
-    pub(super) fn open(path: &Path, tail: Tail, logs: Logs) -> Result<Self, OpenError> {
-        let search = search::path_of(path).to_string_lossy().into_owned();
-        let manager = SqliteConnectionManager::file(path)
-            .with_flags(OpenFlags::SQLITE_OPEN_READ_ONLY)
-            .with_init(move |db| {
-                schema::prepare_reader(db)?;
-                db.execute("ATTACH ?1 AS search", [&search])?;
-                register_text_contains(db)
-            });
+    pub(super) fn open(
+        path: &Path,
+        tail: Tail,
+        logs: Logs,
+        search: Arc<SearchIndex>,
+    ) -> Result<Self, OpenError> {
+        let connections = Connections::new(path, Arc::clone(&search));
         // One more than questions have turns: readiness has a turn of its own and never waits for a slow one.
         let pool = Pool::builder()
             .max_size(LOOK_UPS_MAX + SEARCHES_MAX + 1)
-            .test_on_check_out(false)
+            .test_on_check_out(true)
             .idle_timeout(None)
             .max_lifetime(None)
             .connection_timeout(READ_WAIT_MAX)
-            .build(manager)
+            .build(connections)
             .map_err(|source| OpenError::Pool { path: path.to_owned(), source })?;
         Ok(Self {
             tail,
+            search,
             pool,
             look_ups: Turns::new(LOOK_UPS_MAX, None),
             searches: Turns::new(SEARCHES_MAX, Some(logs.clone())),
@@ -142,7 +142,7 @@ impl Reader {
         let Ok(Some((turn, search))) = tokio::time::timeout(READ_WAIT_MAX, turns.take()).await else {
             return Err(StoreError::new(StoreErrorKind::Busy, operation, "too many questions at once"));
         };
-        let pool = self.pool.clone();
+        let (pool, index) = (self.pool.clone(), Arc::clone(&self.search));
         let logs = self.logs.clone();
         let caller = Caller::default();
         let is_gone = caller.is_gone();
@@ -150,8 +150,13 @@ impl Reader {
             let result = pool
                 .get()
                 .map_err(|e| StoreError::new(StoreErrorKind::Unavailable, operation, e.to_string()))
-                .and_then(|mut db| {
-                    answer(&mut db, &logs, is_gone, question).map_err(|e| store_error(operation, e))
+                .and_then(|mut reading| {
+                    answer(&mut reading.db, &logs, is_gone, question).map_err(|error| {
+                        if is_damage(&error) {
+                            index.suspect();
+                        }
+                        store_error(operation, error)
+                    })
                 });
             drop(search);
             // The turn ends when the answer is taken, so that answers do not pile up.
@@ -178,6 +183,55 @@ impl Caller {
 impl Drop for Caller {
     fn drop(&mut self) {
         self.0.store(true, Ordering::Relaxed);
+    }
+}
+
+/// Makes the connections of the pool.
+struct Connections {
+    messages: SqliteConnectionManager,
+    path: PathBuf,
+    search: Arc<SearchIndex>,
+}
+
+impl Connections {
+    fn new(path: &Path, search: Arc<SearchIndex>) -> Self {
+        let messages = SqliteConnectionManager::file(path)
+            .with_flags(OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX)
+            .with_init(|db| {
+                schema::prepare_reader(db)?;
+                register_text_contains(db)
+            });
+        Self { messages, path: path.to_owned(), search }
+    }
+}
+
+/// A connection that reads the messages, and an index of texts.
+struct Reading {
+    db: Connection,
+    index: Published,
+}
+
+impl ManageConnection for Connections {
+    type Connection = Reading;
+    type Error = rusqlite::Error;
+
+    fn connect(&self) -> rusqlite::Result<Reading> {
+        let index = self.search.published();
+        let db = self.messages.connect()?;
+        if index.is_there && search::attach(&db, &self.path).is_err() {
+            // It is not there any more, or damaged. Questions can do without.
+            self.search.suspect();
+        }
+        Ok(Reading { db, index })
+    }
+
+    /// Its index is that which is kept up to date now.
+    fn is_valid(&self, reading: &mut Reading) -> rusqlite::Result<()> {
+        if reading.index == self.search.published() { Ok(()) } else { Err(rusqlite::Error::InvalidQuery) }
+    }
+
+    fn has_broken(&self, reading: &mut Reading) -> bool {
+        self.messages.has_broken(&mut reading.db)
     }
 }
 

@@ -23,6 +23,9 @@ mod embedded {
 /// The newest schema that this program knows: the number of the last file in `migrations/sqlite`.
 pub const SCHEMA_VERSION: i32 = 6;
 
+/// What the first file there is called.
+const FIRST_MIGRATION: &str = "inbox";
+
 /// Before this version, resetting the write-ahead log could lose a commit
 /// (<https://sqlite.org/releaselog/3_51_3.html>, "WAL-reset" bug).
 const SQLITE_VERSION_MIN: i32 = 3_051_003;
@@ -92,6 +95,21 @@ pub enum OpenError {
         /// The journal mode that SQLite fell back to.
         mode: String,
     },
+    /// The file is not there, or is empty, but its log is not; SQLite would delete the log.
+    #[error(
+        "there is no database at {path}, but its log {log} is not empty, and may hold messages: put the database back, or move the log away, too; nothing was changed"
+    )]
+    Lost {
+        /// The database file.
+        path: PathBuf,
+        /// Its write-ahead log.
+        log: PathBuf,
+    },
+    /// It is another program's; it was not touched.
+    #[error(
+        "database at {0} belongs to another program and was left untouched: name a file of its own for hookkeeper"
+    )]
+    Foreign(PathBuf),
     /// It was made by a newer version of Hookkeeper; it was not touched.
     #[error(
         "database at {path} has schema version {found}, made by a newer hookkeeper: this one knows up to {known} and leaves it untouched"
@@ -168,8 +186,9 @@ pub(super) fn prepare(path: &Path) -> Result<(PathBuf, StartLock), OpenError> {
 
 /// Opens the database for writing and brings its schema up to date.
 pub(super) fn open_and_migrate(path: &Path) -> Result<Connection, OpenError> {
+    refuse_lost(path)?;
     settle_what_is_seen(path)?;
-    refuse_newer(path)?;
+    refuse_others(path)?;
     let mut db = open_writer(path)?;
     // Grouped: all that is missing in one transaction, with the record of it.
     let runner = runner(embedded::migrations::runner().get_migrations());
@@ -237,6 +256,8 @@ pub(super) fn open_reader(path: &Path) -> rusqlite::Result<Connection> {
 pub(super) fn prepare_reader(db: &Connection) -> rusqlite::Result<()> {
     db.busy_timeout(BUSY_WAIT_MAX)?;
     db.pragma_update(None, "query_only", true)?;
+    // It removes no log: by now that may be another file's.
+    db.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
     db.set_prepared_statement_cache_capacity(32);
     Ok(())
 }
@@ -250,22 +271,58 @@ pub(super) fn version(db: &Connection) -> rusqlite::Result<i32> {
     db.query_row("SELECT coalesce(max(version), 0) FROM refinery_schema_history", [], |row| row.get(0))
 }
 
+/// Without its database a log is of no use to SQLite, which deletes it.
+fn refuse_lost(path: &Path) -> Result<(), OpenError> {
+    let is_empty = |path: &Path| fs::metadata(path).map_or(true, |metadata| metadata.len() == 0);
+    let log = beside(path, "-wal");
+    if is_empty(path) && !is_empty(&log) {
+        return Err(OpenError::Lost { path: path.to_owned(), log });
+    }
+    Ok(())
+}
+
+/// Whose a database is.
+enum Owner {
+    /// Ours, or nobody's yet; with its schema version.
+    Hookkeeper(i32),
+    Another,
+}
+
 /// Looks before anything is written, not even a write-ahead log that a crash left.
-fn refuse_newer(path: &Path) -> Result<(), OpenError> {
+fn refuse_others(path: &Path) -> Result<(), OpenError> {
     if !path.exists() {
         return Ok(());
     }
     let look = || {
-        let db = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
+        let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        let db = Connection::open_with_flags(path, flags)?;
         db.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
         db.busy_timeout(BUSY_WAIT_MAX)?;
-        version(&db)
+        owner(&db)
     };
-    let found = look().map_err(|source| OpenError::Sqlite { path: path.to_owned(), source })?;
-    if found > SCHEMA_VERSION {
-        return Err(OpenError::Newer { path: path.to_owned(), found, known: SCHEMA_VERSION });
+    match look().map_err(|source| OpenError::Sqlite { path: path.to_owned(), source })? {
+        Owner::Hookkeeper(..=SCHEMA_VERSION) => Ok(()),
+        Owner::Hookkeeper(found) => {
+            Err(OpenError::Newer { path: path.to_owned(), found, known: SCHEMA_VERSION })
+        }
+        Owner::Another => Err(OpenError::Foreign(path.to_owned())),
     }
-    Ok(())
+}
+
+/// Ours is told by its first migration, which never changes: other programs that use the same library for migrations have
+/// another one. Without one there must be nothing at all.
+fn owner(db: &Connection) -> rusqlite::Result<Owner> {
+    let version = version(db)?;
+    let is_ours = if version == 0 {
+        let application_id: i32 = db.pragma_query_value(None, "application_id", |row| row.get(0))?;
+        // The library's own table comes first, in a transaction of its own.
+        let others = "SELECT 1 FROM sqlite_schema WHERE tbl_name <> 'refinery_schema_history'";
+        application_id == 0 && !db.prepare(others)?.exists([])?
+    } else {
+        let first = "SELECT 1 FROM refinery_schema_history WHERE version = 1 AND name = ?1";
+        db.prepare(first)?.exists([FIRST_MIGRATION])?
+    };
+    Ok(if is_ours { Owner::Hookkeeper(version) } else { Owner::Another })
 }
 
 /// Makes the database's folder and those above it, and flushes the name of each: SQLite flushes only what is
@@ -293,5 +350,7 @@ mod tests {
         let runner = embedded::migrations::runner();
         let last = runner.get_migrations().iter().map(Migration::version).max();
         assert_eq!(last.map(i64::from), Some(i64::from(SCHEMA_VERSION)));
+        let first = runner.get_migrations().iter().find(|migration| migration.version() == 1);
+        assert_eq!(first.map(Migration::name), Some(FIRST_MIGRATION));
     }
 }

@@ -2,7 +2,8 @@
 //!
 //! It is a file of its own beside the database, so that a thread of low priority writes it and no message waits
 //! for it. It can be made anew from the messages at any time, and is when it does not fit them: when it was
-//! left over from another database, or is damaged. What it does not have yet is looked through.
+//! left over from another database, or is found damaged, at a start or while it is used. What it does not have yet is
+//! looked through.
 //!
 //! Texts go in folded, and by each three characters in a row (trigrams, [FTS5]): what contains the trigrams of a
 //! query need not contain the query, so that whoever asks looks at the text, too.
@@ -11,19 +12,21 @@
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
-use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
-use std::sync::{Mutex, PoisonError};
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError, SyncSender};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use std::{fs, io};
 
 use domain::query::{TextQuery, fold_case};
 use rusqlite::types::ValueRef;
 use rusqlite::{Connection, OpenFlags, OptionalExtension, Transaction, TransactionBehavior, params};
 
+use super::error::is_passing;
+use super::event::Event;
 use super::log_gate::{Checkpoint, HELD_BYTES, LogKeeper, Logs, checkpoint};
 use super::schema::{self, BUSY_WAIT_MAX, OpenError};
-use super::{beside, private, remove_beside};
+use super::{beside, private, remove_beside, search_check};
 
 /// Characters of a trigram: a shorter text is not found by an index of these.
 const TRIGRAM_CHARS: usize = 3;
@@ -56,6 +59,9 @@ const LOOK_EVERY: Duration = Duration::from_millis(20);
 
 /// How long the thread waits to look again after an error.
 const RETRY_AFTER: Duration = Duration::from_secs(5);
+
+/// How long the whole index is not looked at again: it takes seconds to minutes.
+const VERIFY_EVERY_MIN: Duration = Duration::from_secs(60);
 
 /// What it yields to everything else that the machine has to do (see nice(1)).
 const NICENESS: i32 = 19;
@@ -92,45 +98,275 @@ pub(super) fn path_of(path: &Path) -> PathBuf {
 
 /// The thread that keeps the index up to date. It ends soon after this is dropped.
 pub(super) struct SearchIndex {
-    running: Mutex<Option<(mpsc::Sender<()>, JoinHandle<()>)>>,
+    published: Arc<Mutex<Published>>,
+    running: Mutex<Option<(SyncSender<Suspicion>, JoinHandle<()>)>>,
 }
+
+/// Which file is the index: another one has another number.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Published {
+    generation: u64,
+    /// Without it, questions look through the texts.
+    pub(super) is_there: bool,
+}
+
+/// Somebody was told by SQLite that a file is damaged, and it may be the index.
+struct Suspicion;
 
 impl SearchIndex {
     /// Opens the index of the database at `path`, or makes a new one if there is none that fits, and starts to
-    /// keep it up to date.
-    pub(super) fn start(path: &Path, logs: Logs) -> Result<Self, OpenError> {
-        let sqlite = |source| OpenError::Sqlite { path: path_of(path), source };
+    /// keep it up to date. If the disk does not allow it now, the thread tries again later. `on_event` is told why an
+    /// index is thrown away.
+    pub(super) fn start(
+        path: &Path,
+        logs: Logs,
+        on_event: Arc<dyn Fn(Event) + Send + Sync>,
+    ) -> Result<Self, OpenError> {
+        let sqlite = |source| OpenError::Sqlite { path: path.to_owned(), source };
         let messages = schema::open_reader(path).map_err(sqlite)?;
-        let index = match open(path).and_then(|index| Ok((fits(&index, &messages)?, index))) {
-            Ok((true, index)) => index,
-            Ok((false, _)) | Err(_) => {
-                remove(path).map_err(|source| OpenError::Folder { path: path_of(path), source })?;
-                open(path).map_err(sqlite)?
-            }
+        let published = Arc::default();
+        let mut keeper = Keeper {
+            path: path.to_owned(),
+            messages,
+            index: None,
+            published: Arc::clone(&published),
+            log: beside(&path_of(path), "-wal"),
+            logs,
+            verified: None,
+            on_event,
         };
-        let log = beside(&path_of(path), "-wal");
-        let (end, ended) = mpsc::channel();
+        // If it can't be now, the thread tries again.
+        let _ = keeper.open();
+        let (suspect, suspicions) = mpsc::sync_channel(1);
         let thread = thread::Builder::new()
             .name("sqlite-search".to_owned())
-            .spawn(move || KeepingUp { index, messages, log, logs }.run(&ended))
+            .spawn(move || keeper.run(&suspicions))
             .expect("a thread can be started while the program starts");
-        Ok(Self { running: Mutex::new(Some((end, thread))) })
+        Ok(Self { published, running: Mutex::new(Some((suspect, thread))) })
+    }
+
+    pub(super) fn published(&self) -> Published {
+        *lock(&self.published)
+    }
+
+    /// Has the index looked at soon, and made anew if it is damaged.
+    pub(super) fn suspect(&self) {
+        if let Some((suspect, _)) = &*lock(&self.running) {
+            // One suspicion that waits is enough, and a thread that has ended will look at its next start.
+            let _ = suspect.try_send(Suspicion);
+        }
     }
 
     /// Ends the thread, which closes what it has open; waits for what it is about, some ten milliseconds.
     pub(super) fn close(&self) {
-        let running = self.running.lock().unwrap_or_else(PoisonError::into_inner).take();
-        if let Some((end, thread)) = running {
-            drop(end);
+        let running = lock(&self.running).take();
+        if let Some((suspect, thread)) = running {
+            drop(suspect);
             // A panic of the thread was printed when it happened; what it left is mended at the next start.
             let _ = thread.join();
         }
     }
 }
 
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 /// Removes the index: what it was made from is there no longer, or it does not fit.
 pub(super) fn remove(path: &Path) -> io::Result<()> {
     remove_beside(&path_of(path), &["", "-wal", "-shm"])
+}
+
+/// Attaches the index, as `search`, to a connection that reads the messages. It stays away if it can't be had.
+pub(super) fn attach(db: &Connection, path: &Path) -> rusqlite::Result<()> {
+    db.execute("ATTACH ?1 AS search", [path_of(path).to_string_lossy()]).map(drop)
+}
+
+fn is_attached(tx: &Transaction<'_>) -> rusqlite::Result<bool> {
+    tx.prepare_cached("SELECT 1 FROM pragma_database_list WHERE name = 'search'")?.exists([])
+}
+
+/// What the thread works with.
+struct Keeper {
+    path: PathBuf,
+    messages: Connection,
+    /// `None` as long as it can't be opened.
+    index: Option<Connection>,
+    published: Arc<Mutex<Published>>,
+    /// The index's write-ahead log.
+    log: PathBuf,
+    logs: Logs,
+    /// When the whole index was last looked at.
+    verified: Option<Instant>,
+    on_event: Arc<dyn Fn(Event) + Send + Sync>,
+}
+
+impl Keeper {
+    fn run(mut self, suspicions: &Receiver<Suspicion>) {
+        // Without leave to be nice it competes with everybody else, and does the same.
+        let _ = rustix::process::nice(NICENESS);
+        let mut work: fn(&mut Self) -> Result<bool, Trouble> = Self::compare_sample;
+        let mut log_keeper = LogKeeper::new(self.logs.texts.clone());
+        let mut wait = Duration::ZERO;
+        loop {
+            match suspicions.recv_timeout(wait) {
+                Ok(Suspicion) => work = Self::verify,
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => return,
+            }
+            if self.logs.messages.is_closed() {
+                wait = LOOK_EVERY;
+                continue;
+            }
+            let done = self.open().and_then(|()| work(&mut self));
+            work = Self::keep_up;
+            wait = match done {
+                Ok(true) => Duration::ZERO,
+                Ok(false) => INDEX_EVERY,
+                Err(trouble) => {
+                    if let Trouble::Index(error) = trouble {
+                        self.throw_away(&error.to_string());
+                        // With a new one questions know at once what is not indexed.
+                        let _ = self.open();
+                    }
+                    RETRY_AFTER
+                }
+            };
+            self.bound_log(&mut log_keeper);
+            if !wait.is_zero()
+                && let Some(index) = &self.index
+            {
+                // Page caches that are not needed any more. What can't be given back stays.
+                let _ = index.release_memory().and_then(|()| self.messages.release_memory());
+            }
+        }
+    }
+
+    /// Opens the index if it is not open. One that is damaged, or was made from other messages, is made anew.
+    fn open(&mut self) -> Result<(), Trouble> {
+        if self.index.is_some() {
+            return Ok(());
+        }
+        let look = || {
+            let mut index = open(&self.path)?;
+            let fits = fits(&index.transaction()?, &self.messages)?;
+            Ok((index, fits))
+        };
+        let index = match look() {
+            Ok((index, true)) => index,
+            Ok((index, false)) => {
+                drop(index);
+                self.throw_away("it was made from other messages, or by another version");
+                open(&self.path)?
+            }
+            Err(Trouble::Index(error)) => {
+                self.throw_away(&error.to_string());
+                open(&self.path)?
+            }
+            Err(Trouble::Elsewhere) => return Err(Trouble::Elsewhere),
+        };
+        self.index = Some(index);
+        self.publish(true);
+        Ok(())
+    }
+
+    /// Whoever reads the old file is not to find it again, and does not keep it.
+    fn throw_away(&mut self, why: &str) {
+        self.index = None;
+        self.publish(false);
+        // If it can't be removed, it will be found again as it is.
+        if remove(&self.path).is_ok() {
+            (self.on_event)(Event::SearchIndexRebuilt { why: why.to_owned() });
+        }
+    }
+
+    fn publish(&self, is_there: bool) {
+        let mut published = lock(&self.published);
+        published.generation += 1;
+        published.is_there = is_there;
+    }
+
+    /// Indexes and purges some messages; returns whether there may be more.
+    fn keep_up(&mut self) -> Result<bool, Trouble> {
+        let Some(index) = &mut self.index else {
+            return Ok(false);
+        };
+        // As niced as it is, it may read from the log of the messages for long.
+        let reading = self.logs.messages.search();
+        // Before messages are read: what is deleted after that is taken out of the index after this, too.
+        let tx = index.transaction_with_behavior(TransactionBehavior::Immediate)?;
+        let searched_seq = tx.query_row("SELECT searched_seq FROM progress", [], |row| row.get(0))?;
+        let of_messages = || {
+            let purged = "SELECT purged_seq FROM totals";
+            let expired_seq = self.messages.query_row(purged, [], |row| row.get(0))?;
+            Ok((expired_seq, Batch::read(&self.messages, searched_seq)?))
+        };
+        let (expired_seq, batch) = of_messages().map_err(Trouble::of_messages)?;
+        drop(reading);
+        let is_behind = index_batch(tx, batch)?;
+        let n_purged = purge_batch(index, expired_seq)?;
+        Ok(is_behind || n_purged == PURGE_BATCH_MESSAGES)
+    }
+
+    fn bound_log(&self, keeper: &mut LogKeeper) {
+        // SQLite moves it by itself, a thousand pages at a time, but while searches overlap it does not begin anew.
+        let log_bytes = fs::metadata(&self.log).map_or(0, |log| log.len());
+        let Some(index) = self.index.as_ref().filter(|_| log_bytes >= HELD_BYTES) else {
+            return;
+        };
+        let n_pages = index.query_row("PRAGMA wal_checkpoint(passive)", [], |row| row.get(1));
+        // After an error SQLite tries again itself.
+        keeper.keep(n_pages.unwrap_or(0), || checkpoint(index, Checkpoint::Restart).unwrap_or(false));
+    }
+
+    /// At a start: whether some messages are found by their texts. All of them would take too long.
+    fn compare_sample(&mut self) -> Result<bool, Trouble> {
+        let missing = match &mut self.index {
+            Some(index) => search_check::missing_in_sample(&index.transaction()?, &self.messages)?,
+            None => None,
+        };
+        if let Some(seq) = missing {
+            self.throw_away(&format!("it does not find message {seq}"));
+        }
+        Ok(true)
+    }
+
+    /// Looks at all of it, but not again and again: what is damaged may be the messages.
+    fn verify(&mut self) -> Result<bool, Trouble> {
+        let is_known = self.verified.is_some_and(|verified| verified.elapsed() < VERIFY_EVERY_MIN);
+        if is_known || self.index.is_none() {
+            return Ok(true);
+        }
+        self.verified = Some(Instant::now());
+        // On a connection of its own, which has nothing in its cache.
+        let mut index = schema::open_reader(&path_of(&self.path))?;
+        let damages = search_check::damages(&index.transaction()?)?;
+        if let Some(damage) = damages.first() {
+            self.throw_away(damage);
+        }
+        Ok(true)
+    }
+}
+
+/// Why the thread can't go on.
+enum Trouble {
+    /// The index is damaged, or not one of ours.
+    Index(rusqlite::Error),
+    /// The disk, another process, or the messages: the index may be as it should be.
+    Elsewhere,
+}
+
+impl From<rusqlite::Error> for Trouble {
+    fn from(error: rusqlite::Error) -> Self {
+        if is_passing(&error) { Self::Elsewhere } else { Self::Index(error) }
+    }
+}
+
+impl Trouble {
+    /// What fails where the messages are read.
+    fn of_messages(_: rusqlite::Error) -> Self {
+        Self::Elsewhere
+    }
 }
 
 fn open(path: &Path) -> rusqlite::Result<Connection> {
@@ -152,13 +388,16 @@ fn open(path: &Path) -> rusqlite::Result<Connection> {
         tx.pragma_update(None, "user_version", SCHEMA_VERSION)?;
         tx.commit()?;
     }
-    // Each time: an index that is there may have been made without.
-    index.execute("INSERT INTO texts (texts, rank) VALUES ('automerge', ?1)", [MERGED_PARTS])?;
+    // An index that is there may have been made without. Where nothing can be written it may be read.
+    let is_set = "SELECT 1 FROM texts_config WHERE k = 'automerge' AND v = ?1";
+    if !index.prepare(is_set)?.exists([MERGED_PARTS])? {
+        index.execute("INSERT INTO texts (texts, rank) VALUES ('automerge', ?1)", [MERGED_PARTS])?;
+    }
     Ok(index)
 }
 
 /// Whether it was made from these messages, by this version.
-fn fits(index: &Connection, messages: &Connection) -> rusqlite::Result<bool> {
+pub(super) fn fits(index: &Transaction<'_>, messages: &Connection) -> rusqlite::Result<bool> {
     let version: i32 = index.pragma_query_value(None, "user_version", |row| row.get(0))?;
     let (searched_seq, digest): (i64, Option<Vec<u8>>) =
         index.query_row("SELECT searched_seq, body_sha256 FROM progress", [], |row| {
@@ -169,66 +408,6 @@ fn fits(index: &Connection, messages: &Connection) -> rusqlite::Result<bool> {
         .query_row("SELECT body_sha256 FROM messages WHERE seq = ?1", [searched_seq], |row| row.get(0))
         .optional()?;
     Ok(version == SCHEMA_VERSION && searched_seq <= last_seq && of_message.is_none_or(|d| Some(d) == digest))
-}
-
-/// What the thread has.
-struct KeepingUp {
-    index: Connection,
-    messages: Connection,
-    /// The index's write-ahead log.
-    log: PathBuf,
-    logs: Logs,
-}
-
-impl KeepingUp {
-    fn run(mut self, ended: &Receiver<()>) {
-        // Without leave to be nice it competes with everybody else, and does the same.
-        let _ = rustix::process::nice(NICENESS);
-        let mut log_keeper = LogKeeper::new(self.logs.texts.clone());
-        let mut wait = Duration::ZERO;
-        while ended.recv_timeout(wait) == Err(RecvTimeoutError::Timeout) {
-            if self.logs.messages.is_closed() {
-                wait = LOOK_EVERY;
-                continue;
-            }
-            wait = match self.go_on() {
-                Ok(true) => Duration::ZERO,
-                Ok(false) => INDEX_EVERY,
-                Err(_) => RETRY_AFTER,
-            };
-            self.bound_log(&mut log_keeper);
-            if !wait.is_zero() {
-                // Page caches that are not needed any more. What can't be given back stays.
-                let _ = self.index.release_memory().and_then(|()| self.messages.release_memory());
-            }
-        }
-    }
-
-    /// Whether there is more to do.
-    fn go_on(&mut self) -> rusqlite::Result<bool> {
-        // As niced as it is, it may read from the log of the messages for long.
-        let reading = self.logs.messages.search();
-        let expired_seq = self.messages.query_row("SELECT purged_seq FROM totals", [], |row| row.get(0))?;
-        // Before messages are read: what is deleted after that is taken out of the index after this, too.
-        let tx = self.index.transaction_with_behavior(TransactionBehavior::Immediate)?;
-        let searched_seq = tx.query_row("SELECT searched_seq FROM progress", [], |row| row.get(0))?;
-        let batch = Batch::read(&self.messages, searched_seq)?;
-        drop(reading);
-        let is_behind = index_batch(tx, batch)?;
-        let n_purged = purge_batch(&mut self.index, expired_seq)?;
-        Ok(is_behind || n_purged == PURGE_BATCH_MESSAGES)
-    }
-
-    fn bound_log(&self, keeper: &mut LogKeeper) {
-        // SQLite moves it by itself, a thousand pages at a time, but while searches overlap it does not begin anew.
-        let log_bytes = fs::metadata(&self.log).map_or(0, |log| log.len());
-        if log_bytes < HELD_BYTES {
-            return;
-        }
-        let n_pages = self.index.query_row("PRAGMA wal_checkpoint(passive)", [], |row| row.get(1));
-        // After an error SQLite tries again itself.
-        keeper.keep(n_pages.unwrap_or(0), || checkpoint(&self.index, Checkpoint::Restart).unwrap_or(false));
-    }
 }
 
 /// The next messages that are not indexed.
@@ -337,8 +516,11 @@ pub(super) fn erase(path: &Path, seqs: &[i64], are_last: bool) -> rusqlite::Resu
     index.query_row("PRAGMA wal_checkpoint(truncate)", [], |_| Ok(()))
 }
 
-/// How many messages are not indexed yet. The index is attached as `search`.
+/// How many messages are not indexed yet. The index is attached as `search`, or there is none.
 pub(super) fn unindexed(tx: &Transaction<'_>) -> rusqlite::Result<u64> {
+    if !is_attached(tx)? {
+        return tx.query_row("SELECT last_seq FROM totals", [], |row| row.get(0));
+    }
     let sql = "SELECT (SELECT last_seq FROM totals) - (SELECT searched_seq FROM search.progress)";
     tx.prepare_cached(sql)?.query_row([], |row| row.get(0))
 }
@@ -360,13 +542,13 @@ pub(super) struct Search {
 }
 
 impl Search {
-    /// `None` if the text is too short to have trigrams. The index is attached as `search`.
+    /// `None` if the text is too short to have trigrams, or there is no index attached as `search`.
     ///
     /// It is the first to be read in a transaction: a message that is purged later may be gone from the index,
     /// but then it is gone from the snapshot of the messages, too.
     pub(super) fn of(tx: &Transaction<'_>, text: &TextQuery) -> rusqlite::Result<Option<Self>> {
         let trigrams = trigrams(&indexable(text.folded()));
-        if trigrams.is_empty() {
+        if trigrams.is_empty() || !is_attached(tx)? {
             return Ok(None);
         }
         let (searched_seq, purged_seq): (i64, i64) = tx
@@ -374,7 +556,7 @@ impl Search {
             .query_row([], |row| Ok((row.get(0)?, row.get(1)?)))?;
         let mut by_rarity = Vec::new();
         for trigram in trigrams {
-            let matching = format!("\"{}\"", trigram.replace('"', "\"\""));
+            let matching = matching(&trigram);
             let hit: Option<i64> = tx
                 .prepare_cached("SELECT rowid FROM search.texts WHERE texts MATCH ?1 LIMIT 1 OFFSET ?2")?
                 .query_row(params![matching, COMPARED_HITS], |row| row.get(0))
@@ -394,6 +576,18 @@ impl Search {
         let rarest: Vec<String> = by_rarity.into_iter().map(|(_, matching)| matching).collect();
         Ok(Some(Self { matching: rarest.join(" AND "), searched_seq, n_expected }))
     }
+}
+
+/// One trigram in the language of FTS5.
+fn matching(trigram: &str) -> String {
+    format!("\"{}\"", trigram.replace('"', "\"\""))
+}
+
+/// What a message with this folded text must match; `None` if it is too short to be found by the index.
+pub(super) fn matching_all(folded: &str) -> Option<String> {
+    let trigrams: Vec<String> =
+        trigrams(&indexable(folded)).iter().map(|trigram| matching(trigram)).collect();
+    (!trigrams.is_empty()).then(|| trigrams.join(" AND "))
 }
 
 fn trigrams(text: &str) -> BTreeSet<String> {

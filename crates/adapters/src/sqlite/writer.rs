@@ -17,6 +17,7 @@ use super::expiry::Expiry;
 use super::group_commit::{Bounds, Commit, Queue, group_commit};
 use super::inbox::{self, Inbox};
 use super::log_gate::{Checkpoint, LogKeeper, checkpoint};
+use super::presence::Presence;
 use super::{CommitReport, SqliteOptions, beside, page_cache};
 
 /// Deliveries that may wait. At the slowest disk worth having (100 flushes a second, batches of 512)
@@ -44,7 +45,12 @@ thread_local! {
 }
 
 /// Starts the thread. It ends when the queue is closed, or with the last who could append.
-pub(super) fn start(inbox: Inbox, options: SqliteOptions, log_keeper: LogKeeper) -> (Queue, Orders) {
+pub(super) fn start(
+    inbox: Inbox,
+    presence: Arc<Presence>,
+    options: SqliteOptions,
+    log_keeper: LogKeeper,
+) -> (Queue, Orders) {
     let bounds = Bounds {
         queue_deliveries_max: QUEUE_DELIVERIES_MAX,
         queue_bytes_max: QUEUE_BYTES_MAX,
@@ -56,6 +62,7 @@ pub(super) fn start(inbox: Inbox, options: SqliteOptions, log_keeper: LogKeeper)
     let writer = Writer {
         log: beside(&options.path, "-wal"),
         inbox,
+        presence,
         orders: orders.clone(),
         log_keeper,
         is_log_suspect: false,
@@ -63,7 +70,8 @@ pub(super) fn start(inbox: Inbox, options: SqliteOptions, log_keeper: LogKeeper)
         on_commit: options.on_commit,
         on_event: options.on_event,
     };
-    let (queue, group_commit) = group_commit(bounds, writer);
+    let (queue, mut group_commit) = group_commit(bounds, writer);
+    group_commit.try_out();
     thread::Builder::new()
         .name("sqlite-writer".to_owned())
         .spawn(|| group_commit.run())
@@ -101,6 +109,7 @@ struct Writer {
     /// flushed, and the next one is written over what was not. If it were opened anew, all that can be read would
     /// count.
     inbox: Inbox,
+    presence: Arc<Presence>,
     orders: Orders,
     log_keeper: LogKeeper,
     /// Whether the kernel may hold of the log what it failed to write.
@@ -108,7 +117,7 @@ struct Writer {
     /// The same of the database file, once it could not be flushed.
     is_database_suspect: bool,
     on_commit: Box<dyn Fn(CommitReport) + Send>,
-    on_event: Box<dyn Fn(Event) + Send>,
+    on_event: Arc<dyn Fn(Event) + Send + Sync>,
 }
 
 impl Commit for Writer {
@@ -119,7 +128,11 @@ impl Commit for Writer {
             Some(Order::Keep(keep)) => self.inbox.keep(keep),
             None => {}
         }
-        let result = self.recover().and_then(|()| self.inbox.commit(deliveries));
+        let result = self.recover().and_then(|()| self.inbox.commit(deliveries)).and_then(|appended| {
+            // It took, but perhaps in a file that nobody will find.
+            self.verify_presence(StoreErrorKind::Unknown)?;
+            Ok(appended)
+        });
         self.is_log_suspect = result.is_err();
         (self.on_commit)(CommitReport {
             messages: deliveries.iter().map(|d| d.len()).sum(),
@@ -165,7 +178,8 @@ impl Commit for Writer {
     }
 
     fn close(&mut self) {
-        if self.is_database_suspect {
+        // SQLite would remove the log by its name, and that may be another one's by now.
+        if self.is_database_suspect || self.presence.verify().is_err() {
             return;
         }
         // Without waiting: what another process keeps from being moved stays in the log, and the next
@@ -180,11 +194,16 @@ impl Commit for Writer {
 
 impl Writer {
     fn tell_events(&mut self) {
-        self.inbox.take_events().into_iter().for_each(&self.on_event);
+        self.inbox.take_events().into_iter().for_each(&*self.on_event);
     }
 
-    /// After a failure, before anything else is written.
+    fn verify_presence(&self, kind: StoreErrorKind) -> Result<(), StoreError> {
+        self.presence.verify().map_err(|why| StoreError::new(kind, inbox::APPEND, why))
+    }
+
+    /// Before anything is written: looks whether it will stay, and settles what an earlier failure left.
     fn recover(&self) -> Result<(), StoreError> {
+        self.verify_presence(StoreErrorKind::Unavailable)?;
         let unavailable = |why: String| StoreError::new(StoreErrorKind::Unavailable, inbox::APPEND, why);
         if self.is_database_suspect {
             let why = "the database file could not be flushed: restart when the disk is well";

@@ -62,10 +62,13 @@ impl World {
             batch_bytes_max: if thread_rng().gen_bool(0.5) { 1500 } else { 1 << 20 },
         };
         let disk = Disk::new(bounds, fates);
-        let (queue, writer) = group_commit(bounds, disk.clone());
+        let (queue, mut writer) = group_commit(bounds, disk.clone());
         shuttle::thread::spawn(|| {
             // What it panics with is the disk's.
-            let _ = catch_unwind(AssertUnwindSafe(|| writer.run()));
+            let _ = catch_unwind(AssertUnwindSafe(|| {
+                writer.try_out();
+                writer.run();
+            }));
         });
         Arc::new(Self { queue, disk, bounds, is_tight, known: Mutex::default() })
     }

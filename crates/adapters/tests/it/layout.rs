@@ -3,6 +3,7 @@
 
 use std::collections::BTreeSet;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use adapters::signature::sha256;
@@ -414,7 +415,7 @@ async fn a_clock_that_jumps_removes_nothing_until_it_is_right_or_stays() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("app.db");
     let (tell, told) = std::sync::mpsc::channel();
-    let on_event = Box::new(move |event| tell.send(event).unwrap());
+    let on_event = Arc::new(move |event| tell.send(event).unwrap());
     let store = SqliteStore::open(SqliteOptions { on_event, ..options(&path) }).unwrap();
     append(&[&store], 1..11).await;
     keep(&store, 0..30).await;
@@ -469,7 +470,7 @@ async fn a_commit_removes_more_than_it_stores() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("app.db");
     let (tell, told) = std::sync::mpsc::channel();
-    let on_event = Box::new(move |event| {
+    let on_event = Arc::new(move |event| {
         if let Event::Expired { messages, .. } = event {
             tell.send(messages).unwrap();
         }

@@ -7,4 +7,5 @@ mod differential;
 mod layout;
 mod model;
 mod questions;
+mod search_index;
 mod sqlite;

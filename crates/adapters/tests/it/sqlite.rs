@@ -24,7 +24,7 @@ pub(crate) fn options(path: &Path) -> SqliteOptions {
         digest: sha256,
         batch_messages_max: BATCH_MESSAGES_MAX,
         on_commit: Box::new(|_| {}),
-        on_event: Box::new(|_| {}),
+        on_event: Arc::new(|_| {}),
     }
 }
 

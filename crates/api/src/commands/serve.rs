@@ -10,6 +10,7 @@ use adapters::clock::SystemClock;
 use adapters::signature::{XSignature, sha256};
 use adapters::sqlite::{BATCH_MESSAGES_MAX, SqliteOptions, SqliteStore};
 use domain::ingest::Ingest;
+use domain::query::MessageQuery;
 use domain::signature::SignatureVerifier;
 use domain::source::{Source, SourceName};
 use ipnet::IpNet;
@@ -138,19 +139,10 @@ async fn serve(config: Config, log: &Logger, metrics: Metrics) -> Result<(), Err
     let ops = config.ops_bind_addr.map(bind).transpose()?;
     let ops_addr = ops.as_ref().map(|(_, addr)| *addr);
 
-    let store = {
-        let (of_commits, of_events, log) = (metrics.clone(), metrics.clone(), log.clone());
-        Arc::new(SqliteStore::open(SqliteOptions {
-            path: config.database_path.clone(),
-            digest: sha256,
-            batch_messages_max: BATCH_MESSAGES_MAX,
-            on_commit: Box::new(move |report| of_commits.committed(report)),
-            on_event: Box::new(move |event| {
-                of_events.happened(&event);
-                retention::log_event(&event, &log);
-            }),
-        })?)
-    };
+    let store = Arc::new(open_store(&config, log, &metrics)?);
+    if let Err(error) = store.ready().await {
+        slog::error!(log, "messages can be read, but none can be stored"; "error" => %error);
+    }
     metrics.watch(Arc::clone(&store)).expect("one store is watched");
     warn_of_open_doors(&config, ops_addr.unwrap_or(addr), log);
     let connections_max = connections_max(log);
@@ -206,6 +198,21 @@ async fn serve(config: Config, log: &Logger, metrics: Metrics) -> Result<(), Err
     store.close().await;
     slog::info!(log, "stopped");
     Ok(())
+}
+
+fn open_store(config: &Config, log: &Logger, metrics: &Metrics) -> Result<SqliteStore, Error> {
+    let (of_commits, of_events, log) = (metrics.clone(), metrics.clone(), log.clone());
+    let store = SqliteStore::open(SqliteOptions {
+        path: config.database_path.clone(),
+        digest: sha256,
+        batch_messages_max: BATCH_MESSAGES_MAX,
+        on_commit: Box::new(move |report| of_commits.committed(report)),
+        on_event: Arc::new(move |event| {
+            of_events.happened(&event);
+            retention::log_event(&event, &log);
+        }),
+    });
+    Ok(store?)
 }
 
 fn bind(addr: SocketAddr) -> Result<(TcpListener, SocketAddr), Error> {

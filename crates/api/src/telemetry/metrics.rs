@@ -49,6 +49,7 @@ pub struct Metrics {
     commit_failures: IntCounter,
     expired: IntCounterVec,
     deleted: IntCounter,
+    search_index_rebuilds: IntCounter,
     log_lines_lost: IntCounter,
     ready: IntGauge,
     last_message: GaugeVec,
@@ -99,6 +100,10 @@ impl Metrics {
                 "hookkeeper_deleted_total",
                 "Messages that `hookkeeper delete` removed while the service ran.",
             )?,
+            search_index_rebuilds: IntCounter::new(
+                "hookkeeper_search_index_rebuilds_total",
+                "Times that the index of texts was found damaged and made anew.",
+            )?,
             log_lines_lost: IntCounter::new(
                 "hookkeeper_log_lines_lost_total",
                 "Log lines that were lost because they could not be written.",
@@ -129,7 +134,7 @@ impl Metrics {
         for kind in EXPIRED_KINDS {
             metrics.expired.with_label_values(&[kind]);
         }
-        let collectors: [Box<dyn Collector>; 13] = [
+        let collectors: [Box<dyn Collector>; 14] = [
             Box::new(metrics.http_requests.clone()),
             Box::new(metrics.webhook_requests.clone()),
             Box::new(metrics.request_latency.clone()),
@@ -138,6 +143,7 @@ impl Metrics {
             Box::new(metrics.commit_failures.clone()),
             Box::new(metrics.expired.clone()),
             Box::new(metrics.deleted.clone()),
+            Box::new(metrics.search_index_rebuilds.clone()),
             Box::new(metrics.log_lines_lost.clone()),
             Box::new(metrics.ready.clone()),
             Box::new(metrics.last_message.clone()),
@@ -211,6 +217,7 @@ impl Metrics {
                 }
             }
             Event::Deleted { messages } => self.deleted.inc_by(*messages),
+            Event::SearchIndexRebuilt { .. } => self.search_index_rebuilds.inc(),
             _ => {}
         }
     }

@@ -79,6 +79,11 @@ impl Disk {
         }
     }
 
+    /// Mounts it anew with this option, while nobody uses it.
+    pub(crate) fn remount(&self, option: &str) {
+        run(Command::new("mount").args(["-o", &format!("remount,{option}")]).arg(self.mounted()));
+    }
+
     /// From here on nothing that was not flushed is left. Whoever uses the disk gets errors, and must be killed.
     pub(crate) fn cut_power(&self) {
         kill_process(Pid::from_child(self.nbdkit.as_ref().unwrap()), Signal::KILL).unwrap();

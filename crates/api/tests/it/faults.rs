@@ -1,8 +1,10 @@
 //! A disk that fails or is full: no false 200 while it lasts, and none is lost when it is over.
 
 use std::collections::BTreeSet;
-use std::fs;
+use std::fs::{self, File};
+use std::io::Write;
 use std::ops::Range;
+use std::path::Path;
 use std::process::Command;
 use std::sync::Arc;
 
@@ -212,4 +214,67 @@ fn when_the_disk_is_full_the_answer_is_503_and_then_200_without_a_restart() {
     let filler = disk.mounted().join("filler");
     fs::write(&filler, vec![0; 20 << 20]).unwrap();
     fill_and_make_room(&app, || fs::remove_file(&filler).unwrap());
+}
+
+/// Fills what is left of a disk, to the last block.
+fn fill_up(path: &Path) {
+    let mut file = File::create(path).unwrap();
+    for chunk in [vec![0; 1 << 20], vec![0; 4096]] {
+        while file.write_all(&chunk).is_ok() {}
+    }
+}
+
+/// Goal: a restart on a full disk does not take away what can be read. It ended with 1, and began again for ever.
+#[test]
+fn a_start_on_a_full_disk_answers_questions_and_is_not_ready() {
+    for signal in [Signal::TERM, Signal::KILL] {
+        let Some(disk) = Disk::new(32) else {
+            return;
+        };
+        let mut app = TestApp::on(disk.folder(), &[]);
+        let texts: u64 = 200;
+        let mut acknowledged = BTreeSet::new();
+        for n in 0..texts {
+            app.store(&json!({"message_id": n.to_string(), "text": format!("Order {n} has arrived")}));
+            acknowledged.insert(n.to_string());
+        }
+        let filler = disk.mounted().join("filler");
+        fill_up(&filler);
+        app.signal(signal);
+        app.end();
+        fill_up(&disk.mounted().join("more"));
+
+        let app = TestApp::on(disk.folder(), &[]);
+        assert_eq!(app.total(), texts);
+        assert_eq!(app.get("/messages?q=arrived&limit=1").json()["total"], texts);
+        let ready = app.get("/health/ready");
+        assert!(
+            ready.status == 503 && ready.json()["detail"].as_str().unwrap().contains("full"),
+            "{ready:?}"
+        );
+        assert_eq!(app.receive_with(&json!({"message_id": "new"})).status, 503);
+        fs::remove_file(&filler).unwrap();
+        assert!(is_ready(&app), "asking is enough for it to try");
+        assert!(send(&app, "new"));
+        acknowledged.insert("new".to_owned());
+        check(&app, &acknowledged);
+    }
+}
+
+/// The same where the whole file system can't be written to.
+#[test]
+fn a_start_on_a_read_only_file_system_answers_questions_and_is_not_ready() {
+    for signal in [Signal::TERM, Signal::KILL] {
+        let Some(disk) = Disk::new(32) else {
+            return;
+        };
+        let mut app = TestApp::on(disk.folder(), &[]);
+        app.store(&json!({"text": "Hello"}));
+        app.signal(signal);
+        app.end();
+        disk.remount("ro");
+        let app = TestApp::on(disk.folder(), &[]);
+        assert_eq!(app.ids("/messages?q=hello"), ["m1"]);
+        assert!(!is_ready(&app) && !send(&app, "new"));
+    }
 }

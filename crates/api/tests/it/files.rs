@@ -20,7 +20,7 @@ fn new_folder() -> Arc<TempDir> {
 }
 
 fn run(folder: &Path, arguments: &[&str]) -> Output {
-    hookkeeper(folder).args(arguments).output().unwrap()
+    hookkeeper(folder).args(arguments).env("BIND_ADDR", "127.0.0.1:0").output().unwrap()
 }
 
 /// Runs a command that must fail with this code, and returns what it says.
@@ -166,11 +166,131 @@ fn a_database_of_another_user_is_refused_with_the_users_name() {
     assert!(run(path, &["migrate", "--database-url", "sqlite:///app.db"]).status.success());
     for command in [&["serve"][..], &["check"], &["backup", "b.db"]] {
         let mut other = hookkeeper(path);
-        other.args(command).args(["--database-url", "sqlite:///app.db"]).uid(STRANGER).gid(STRANGER);
+        other
+            .args(command)
+            .args(["--database-url", "sqlite:///app.db"])
+            .env("BIND_ADDR", "127.0.0.1:0")
+            .uid(STRANGER)
+            .gid(STRANGER);
         let output = other.output().unwrap();
         let said = String::from_utf8(output.stderr).unwrap();
         assert_eq!(output.status.code(), Some(1));
         assert!(said.contains("it belongs to user 0 (mode 600), and this is user 65534"), "{said}");
+    }
+}
+
+/// Goal: what is stored where nobody will find it is not promised. Method: take away the file, then the log.
+#[test]
+fn a_file_that_is_lost_while_it_is_served_is_a_503_and_not_ready() {
+    for suffix in ["", "-wal"] {
+        let app = TestApp::start();
+        app.store(&json!({}));
+        let file = app.folder().path().join(format!("data/app.db{suffix}"));
+        let moved = file.with_extension("moved");
+        let is_refused = |id: &str| {
+            let ready = app.get("/health/ready");
+            assert_eq!(ready.status, 503, "{ready:?}");
+            let answer = app.receive_with(&json!({"message_id": id}));
+            assert!(answer.status == 503 && answer.headers.contains_key("retry-after"), "{answer:?}");
+            let is_told = |line: &serde_json::Value| {
+                line["level"] == "ERROR"
+                    && line["error"].as_str().is_some_and(|e| e.contains("was deleted, moved"))
+            };
+            app.log_line(is_told);
+        };
+        fs::rename(&file, &moved).unwrap();
+        is_refused("moved");
+        fs::write(&file, "another").unwrap();
+        is_refused("replaced");
+        // Whoever sees the mistake can undo it.
+        fs::rename(&moved, &file).unwrap();
+        assert_eq!(app.get("/health/ready").status, 200);
+        app.store(&json!({"message_id": "m2"}));
+        fs::remove_file(&file).unwrap();
+        is_refused("deleted");
+    }
+}
+
+/// SQLite deletes a log that has no database, and all messages that are in it.
+#[test]
+fn a_log_without_its_database_is_refused_and_kept() {
+    let mut app = TestApp::start();
+    app.store(&json!({}));
+    app.signal(Signal::KILL);
+    app.end();
+    let folder = app.folder();
+    let (database, moved) = (app.database(), app.database().with_extension("moved"));
+    let log = app.database().with_extension("db-wal");
+    let before = fs::read(&log).unwrap();
+    assert!(!before.is_empty());
+    fs::rename(&database, &moved).unwrap();
+    // Not there, and there but empty.
+    for is_there in [false, true] {
+        for command in ["serve", "migrate"] {
+            let said = refused(folder.path(), &[command], 1);
+            assert!(said.contains("put the database back"), "{said}");
+            assert_eq!(database.exists(), is_there);
+            assert!(fs::read(&log).unwrap() == before);
+        }
+        fs::write(&database, "").unwrap();
+    }
+    fs::rename(&moved, &database).unwrap();
+    assert_eq!(TestApp::on(folder, &[]).total(), 1);
+}
+
+/// It got eleven tables of ours.
+#[test]
+fn a_database_of_another_program_is_refused_and_not_touched() {
+    let with_library = "CREATE TABLE refinery_schema_history \
+                        (version INT4 PRIMARY KEY, name VARCHAR(255), applied_on VARCHAR(255), checksum VARCHAR(255)); \
+                        INSERT INTO refinery_schema_history VALUES (1, 'users', '2025-01-01T00:00:00Z', '7')";
+    for (what, sql) in [
+        ("tables", "CREATE TABLE users (name TEXT); INSERT INTO users VALUES ('Ann')"),
+        ("only its mark", "PRAGMA application_id = 1196444487"),
+        ("the same library", with_library),
+    ] {
+        let folder = new_folder();
+        let path = folder.path().join("users.db");
+        rusqlite::Connection::open(&path).unwrap().execute_batch(sql).unwrap();
+        let before = fs::read(&path).unwrap();
+        for command in ["serve", "migrate"] {
+            let said = refused(folder.path(), &[command, "--database-url", "sqlite:///users.db"], 1);
+            assert!(said.contains("belongs to another program"), "{what}: {said}");
+            assert!(fs::read(&path).unwrap() == before, "{what}: it was touched");
+            assert_eq!(folder.path().read_dir().unwrap().count(), 1, "{what}");
+        }
+    }
+}
+
+/// Ready was 200 until the first message failed.
+#[test]
+fn a_database_that_can_not_be_written_is_read_and_not_ready_from_the_start() {
+    if !can_be_another() {
+        return;
+    }
+    for signal in [Signal::TERM, Signal::KILL] {
+        let folder = open_folder();
+        let mut app = TestApp::on(Arc::clone(&folder), &[("DATABASE_URL", "sqlite:///app.db")]);
+        app.store(&json!({"text": "Hello"}));
+        app.signal(signal);
+        app.end();
+        for file in folder.path().read_dir().unwrap() {
+            fs::set_permissions(file.unwrap().path(), Permissions::from_mode(0o644)).unwrap();
+        }
+        let mut command = hookkeeper(folder.path());
+        command.env("DATABASE_URL", "sqlite:///app.db").uid(STRANGER).gid(STRANGER);
+        let app = TestApp::run(command, Arc::clone(&folder), &[]);
+        let said =
+            app.log_line(|line| line["msg"].as_str().is_some_and(|msg| msg.contains("none can be stored")));
+        assert!(said["level"] == "ERROR" && said["error"].as_str().unwrap().contains("readonly"), "{said}");
+        let ready = app.get("/health/ready");
+        assert!(
+            ready.status == 503 && ready.json()["detail"].as_str().unwrap().contains("readonly"),
+            "{ready:?}"
+        );
+        assert_eq!(app.ids("/messages?q=hello"), ["m1"]);
+        assert_eq!(app.get("/stats").json()["total_messages"], 1);
+        assert_eq!(app.receive_with(&json!({"message_id": "m2"})).status, 503);
     }
 }
 

@@ -204,7 +204,7 @@ impl TestApp {
         Self::run(command, folder, &[])
     }
 
-    fn run(mut command: Command, folder: Arc<TempDir>, variables: &[(&str, &str)]) -> Self {
+    pub(crate) fn run(mut command: Command, folder: Arc<TempDir>, variables: &[(&str, &str)]) -> Self {
         command.env("WEBHOOK_SECRET", SECRET).env("BIND_ADDR", "127.0.0.1:0").stdout(Stdio::piped());
         for (name, value) in variables {
             match *value {
