@@ -31,13 +31,14 @@ run: ## build and serve on 127.0.0.1:8000, data in ./data
 test: ## run all tests
 	$(CARGO) test --locked --workspace
 
-soak: ## the long tests, an hour and a half: kills, power cuts, random questions, orders of steps, fuzzing
-	@$(CARGO) build --release --locked -p api
+soak: ## the long tests, an hour and a half: kills, power cuts, random questions, orders of steps, attacks, fuzzing
+	@$(CARGO) build --release --locked -p api -p bench
 	$(BINARY) selftest $(TARGET) --kills 1000 --seed 42
 	POWER_CUTS=20 $(CARGO) test --locked -p api --test it powercut -- --nocapture --test-threads 1
 	MESSAGES=100000 QUESTIONS=10000 $(CARGO) test --locked -p adapters --test it -- differential::
 	LOG_MEBIBYTES=2000 $(CARGO) test --locked -p adapters --test it -- questions::the_log --nocapture
 	INTERLEAVINGS=100000 $(CARGO) test --locked -p adapters --test interleavings
+	$(TARGET)/release/hookkeeper-bench attack --folder $(TARGET)
 	.ci/fuzz 600
 
 lint: ## formatting, clippy, docs, layers, what lies in deploy/

@@ -4,10 +4,13 @@
 
 #![expect(clippy::print_stdout, reason = "its results are for people, on standard output")]
 
+mod attack;
+mod attacker;
 mod child;
 mod client;
 mod demo;
 mod fill;
+mod honest;
 mod ingest;
 mod load;
 mod messages;
@@ -18,6 +21,7 @@ mod restart;
 mod retention;
 mod sender;
 mod server;
+mod target;
 
 use std::error::Error;
 use std::process::ExitCode;
@@ -58,6 +62,11 @@ enum Command {
     /// Offer more than the store takes, and see what is accepted, what is shed, how long it takes and how much
     /// memory
     Overload(overload::Args),
+    /// Attack the shipped program from one address, and see what another sender notices; exits with 1 if it is too much
+    Attack(attack::Args),
+    /// Be the client that attacks (what the attacks start)
+    #[command(hide = true)]
+    Attacker(attacker::Args),
     /// Serve with one of these stores (what the measurements start)
     #[command(hide = true)]
     Server(server::Args),
@@ -73,6 +82,8 @@ fn main() -> ExitCode {
         Command::Restart(args) => restart::run(&args),
         Command::Retention(args) => retention::run(&args),
         Command::Overload(args) => overload::run(&args),
+        Command::Attack(args) => attack::run(&args),
+        Command::Attacker(args) => attacker::run(&args),
         Command::Server(args) => server::run(&args),
     };
     match result {

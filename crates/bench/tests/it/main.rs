@@ -67,6 +67,18 @@ fn every_question_is_asked_alone_and_under_ingest() {
 }
 
 #[test]
+fn one_client_attacks_and_another_is_served() {
+    let folder = TempDir::new().unwrap();
+    let args = ["attack", "--seconds", "0.2", "--messages", "2000", "--folder", ".", "--only-measure"];
+    let rows = rows(&bench(folder.path(), &args));
+    assert_eq!(rows.len(), 7);
+    for row in rows {
+        assert!(row["accepted_percent"].as_f64().unwrap() > 0.0, "{row}");
+        assert!(row["peak_rss_mib"].as_f64().unwrap() < 1024.0, "{row}");
+    }
+}
+
+#[test]
 fn half_of_a_store_expires_and_is_still_known() {
     let folder = TempDir::new().unwrap();
     let args = ["retention", "--messages", "2000", "--seconds", "0.1", "--folder", "."];
