@@ -13,6 +13,7 @@ pub(crate) struct Signals {
     terminate: unix::Signal,
     interrupt: unix::Signal,
     hangup: unix::Signal,
+    user1: unix::Signal,
 }
 
 /// What one of them asks for.
@@ -21,6 +22,8 @@ pub(crate) enum Signal {
     Stop(&'static str),
     /// To read anew what can be read anew.
     Reload,
+    /// To log everything, or no longer.
+    ToggleDebug,
 }
 
 impl Signals {
@@ -29,6 +32,7 @@ impl Signals {
             terminate: unix::signal(SignalKind::terminate())?,
             interrupt: unix::signal(SignalKind::interrupt())?,
             hangup: unix::signal(SignalKind::hangup())?,
+            user1: unix::signal(SignalKind::user_defined1())?,
         })
     }
 
@@ -37,6 +41,7 @@ impl Signals {
             _ = self.terminate.recv() => Signal::Stop("SIGTERM"),
             _ = self.interrupt.recv() => Signal::Stop("SIGINT"),
             _ = self.hangup.recv() => Signal::Reload,
+            _ = self.user1.recv() => Signal::ToggleDebug,
         }
     }
 }

@@ -29,7 +29,7 @@ use crate::door::Door;
 use crate::open_files::{self, CONNECTIONS_MAX, FILES_WANTED};
 use crate::retention::{self, Retention};
 use crate::signals::{self, Signal, Signals};
-use crate::telemetry::log;
+use crate::telemetry::log::{self, LogGuard};
 use crate::telemetry::metrics::Metrics;
 use crate::telemetry::stdout::Stdout;
 use crate::tls::Tls;
@@ -38,6 +38,7 @@ use crate::tls::Tls;
 ///
 /// Makes the database if it is not there, brings its schema up to date, listens, and logs one JSON
 /// object a line to standard output. SIGTERM or SIGINT: finishes what was accepted and ends with 0.
+/// SIGHUP reads TLS_CERT and TLS_KEY anew, SIGUSR1 switches between LOG_LEVEL and DEBUG.
 #[derive(clap::Args)]
 pub struct Args {
     #[command(flatten)]
@@ -122,7 +123,7 @@ pub fn run(args: &Args) -> Result<(), Error> {
     let (log, guard) = Stdout::open()
         .and_then(|stdout| log::start(config.log_level, stdout, metrics.log_lines_lost()))
         .map_err(Error::io("start the log"))?;
-    let result = actix_web::rt::System::new().block_on(serve(config, &log, metrics));
+    let result = actix_web::rt::System::new().block_on(serve(config, &log, &guard, metrics));
     if let Err(error) = &result {
         slog::error!(log, "failed"; "error" => %error);
     }
@@ -130,7 +131,7 @@ pub fn run(args: &Args) -> Result<(), Error> {
     result
 }
 
-async fn serve(config: Config, log: &Logger, metrics: Metrics) -> Result<(), Error> {
+async fn serve(config: Config, log: &Logger, guard: &LogGuard, metrics: Metrics) -> Result<(), Error> {
     // Before anything else, so that a signal during the start is not lost.
     let mut signals = Signals::new().map_err(Error::io("wait for signals"))?;
 
@@ -187,6 +188,7 @@ async fn serve(config: Config, log: &Logger, metrics: Metrics) -> Result<(), Err
         match signals.next().await {
             Signal::Stop(name) => break name,
             Signal::Reload => reload(tls.as_ref(), log),
+            Signal::ToggleDebug => guard.toggle_debug(log),
         }
     };
     signals::end_in_time();

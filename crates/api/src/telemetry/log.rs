@@ -6,6 +6,7 @@
 //! service. Lines are then lost, and counted, as they are when writing fails; what is written is whole lines.
 
 use std::io::{self, ErrorKind, Write};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Duration;
@@ -13,7 +14,7 @@ use std::time::Duration;
 use adapters::clock::SystemClock;
 use domain::time::Clock;
 use prometheus::IntCounter;
-use slog::{Drain, KV, Level, LevelFilter, Logger, OwnedKV, Record, Serializer};
+use slog::{Drain, Filter, KV, Level, Logger, OwnedKV, Record, Serializer};
 
 use crate::printable::printable_json;
 
@@ -37,6 +38,8 @@ const END_WAIT_MAX: Duration = Duration::from_secs(1);
 /// Ends the log when it is dropped: all that was logged is written by then, if somebody reads it.
 pub struct LogGuard {
     lines: Arc<Lines>,
+    level: Level,
+    is_debug: Arc<AtomicBool>,
 }
 
 /// Starts to log to `out` what is at `level` or above it; `lost` counts the lines that were not.
@@ -54,8 +57,34 @@ pub fn start(
     let line = Line { bytes: Vec::with_capacity(512), lines: Arc::clone(&lines) };
     let json =
         slog_json::Json::new(line).add_key_value(OwnedKV(BaseKeys(SystemClock))).set_flush(true).build();
-    let drain = LevelFilter::new(Mutex::new(json), level).ignore_res();
-    Ok((Logger::root(drain, slog::o!()), LogGuard { lines }))
+    let is_debug = Arc::new(AtomicBool::new(false));
+    let guard = LogGuard { lines, level, is_debug: Arc::clone(&is_debug) };
+    let is_logged =
+        move |record: &Record<'_>| record.level().is_at_least(level) || is_debug.load(Ordering::Relaxed);
+    let drain = Filter::new(Mutex::new(json), is_logged).ignore_res();
+    Ok((Logger::root(drain, slog::o!()), guard))
+}
+
+impl LogGuard {
+    /// Logs everything from now on, or again only what is at the level that the log was started with or above it.
+    pub fn toggle_debug(&self, log: &Logger) {
+        let is_debug = !self.is_debug.load(Ordering::Relaxed);
+        // In both directions it says so while it logs everything.
+        self.is_debug.store(true, Ordering::Relaxed);
+        let level = if is_debug { Level::Debug } else { self.level };
+        slog::info!(log, "log level {} from now on", name_of(level));
+        self.is_debug.store(is_debug, Ordering::Relaxed);
+    }
+}
+
+/// A level as the log and `LOG_LEVEL` name it.
+fn name_of(level: Level) -> &'static str {
+    match level {
+        Level::Critical | Level::Error => "ERROR",
+        Level::Warning => "WARN",
+        Level::Info => "INFO",
+        Level::Debug | Level::Trace => "DEBUG",
+    }
 }
 
 impl Drop for LogGuard {
@@ -72,13 +101,7 @@ struct BaseKeys(SystemClock);
 impl KV for BaseKeys {
     fn serialize(&self, record: &Record<'_>, serializer: &mut dyn Serializer) -> slog::Result {
         serializer.emit_arguments("ts", &format_args!("{}", self.0.now()))?;
-        let level = match record.level() {
-            Level::Critical | Level::Error => "ERROR",
-            Level::Warning => "WARN",
-            Level::Info => "INFO",
-            Level::Debug | Level::Trace => "DEBUG",
-        };
-        serializer.emit_str("level", level)?;
+        serializer.emit_str("level", name_of(record.level()))?;
         match record.msg().as_str() {
             Some("") => Ok(()),
             _ => serializer.emit_arguments("msg", record.msg()),

@@ -65,7 +65,7 @@ fn every_request_has_one_line_and_there_is_nothing_else() {
     assert_eq!((requests.len(), logged), (80, ids));
     let messages: Vec<&str> = others.iter().map(|l| l["msg"].as_str().unwrap()).collect();
     assert!(messages[0].starts_with("WEBHOOK_SECRET is well known"), "{messages:?}");
-    assert_eq!(messages[1..], ["listening", "stopping", "stopped"]);
+    assert_eq!(messages[1..], ["retention", "listening", "stopping", "stopped"]);
     assert!(others.iter().all(|l| l["ts"].is_string() && l["level"].is_string()));
 }
 
@@ -195,6 +195,27 @@ fn the_line_of_a_refusal_names_the_client() {
     let lines: Vec<Value> = app.stop().iter().map(|line| serde_json::from_str(line).unwrap()).collect();
     assert!(lines.iter().filter(|line| line["status"] == 200 || line["status"] == 404).count() == 2);
     assert!(lines.iter().all(|line| line.get("client").is_none()), "who is not refused is not named");
+}
+
+/// Goal: more is seen of a service that must not be restarted, and less again.
+#[test]
+fn sigusr1_turns_debug_on_and_off() {
+    let app = TestApp::start();
+    let is_logged = || {
+        let id = app.get("/health/live").headers["x-request-id"].clone();
+        app.get("/stats");
+        app.log_line(|line| line["path"] == "/stats" || line["request_id"] == id)["path"] == "/health/live"
+    };
+    assert!(!is_logged());
+    for (level, want) in [("DEBUG", true), ("INFO", false), ("DEBUG", true)] {
+        app.signal(Signal::USR1);
+        app.log_line(|line| line["msg"] == format!("log level {level} from now on"));
+        // The line of the first is still there to be read.
+        assert_eq!(is_logged(), want, "{level}");
+        if want {
+            app.log_line(|line| line["path"] == "/stats");
+        }
+    }
 }
 
 /// A service that logs to where the test wants it to, on an address of the test's own: the log does not tell.
