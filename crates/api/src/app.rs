@@ -22,14 +22,14 @@ use domain::query::MessageQuery;
 use rustix::net::sockopt::set_tcp_user_timeout;
 use rustls::ServerConfig;
 use slog::Logger;
-use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::Semaphore;
 
 use crate::bodies::Bodies;
-use crate::connection::{self, Connection, Heads, KEEP_ALIVE};
+use crate::connection::{self, Connection, Heads, KEEP_ALIVE, Socket};
 use crate::door::Door;
 use crate::handshake::Handshakes;
 use crate::places::{Place, Places};
+use crate::questions::Questions;
 use crate::routes;
 use crate::telemetry::metrics::Metrics;
 use crate::telemetry::request;
@@ -77,6 +77,8 @@ pub struct App {
     pub body_bytes_max: usize,
     /// What is in memory at once.
     pub budgets: Budgets,
+    /// Questions under way.
+    pub questions: Questions,
 }
 
 /// Bytes that may still be in memory at once, of what others decide the size of.
@@ -221,7 +223,7 @@ impl Entrance {
 }
 
 /// What serves one connection. It is what `actix_web::HttpServer` puts together, around connections of ours.
-fn http<IO: AsyncRead + AsyncWrite + Unpin + 'static>(
+fn http<IO: Socket + 'static>(
     app: Data<App>,
     traffic: Traffic,
     stopping: GracefulShutdownSignal,

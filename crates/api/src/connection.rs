@@ -23,9 +23,12 @@ use actix_web::Error;
 use actix_web::body::{BodySize, BoxBody, MessageBody};
 use actix_web::dev::{ServiceRequest, ServiceResponse};
 use actix_web::middleware::Next;
+use actix_web::rt::net::TcpStream;
 use actix_web::web::{Bytes, BytesMut};
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::time::{Instant, Sleep, sleep_until};
+use futures_util::FutureExt;
+use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf, Ready};
+use tokio::time::{Instant, Sleep, sleep, sleep_until};
+use tokio_rustls::server::TlsStream;
 
 use crate::chunks::{Chunks, WrongAt};
 use crate::head::{BadHead, Framing, HEAD_BYTES_MAX, Head};
@@ -55,6 +58,9 @@ pub(crate) const KEEP_ALIVE: Duration = Duration::from_secs(75);
 /// as long as may be.
 const CLIENT_TIME_MAX: Duration = Duration::from_secs(90);
 
+/// How often it is looked whether the client of a question under way has hung up: seldom enough to cost nothing.
+const LOOK_EVERY: Duration = Duration::from_millis(100);
+
 /// A client that waits with its body is told so when the body is wanted.
 const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
 
@@ -82,6 +88,9 @@ pub(crate) struct Turn {
     deadline: Cell<Option<Instant>>,
     /// Who would read if it could.
     reader: RefCell<Option<Waker>>,
+    /// Whether somebody wants to know that the client has hung up.
+    is_watched: Cell<bool>,
+    has_hung_up: Cell<bool>,
 }
 
 impl Turn {
@@ -93,6 +102,8 @@ impl Turn {
             bad_head: Cell::new(None),
             deadline: Cell::new(Some(Instant::now() + HEAD_TIME_MAX)),
             reader: RefCell::default(),
+            is_watched: Cell::new(false),
+            has_hung_up: Cell::new(false),
         })
     }
 
@@ -120,6 +131,23 @@ impl Turn {
         }
         self.let_read();
         Reading(Rc::clone(self))
+    }
+
+    /// Waits until the client has closed its side of the connection, while it is our turn. What it sent before is not
+    /// read for that.
+    pub(crate) async fn hung_up(&self) {
+        struct Watch<'a>(&'a Turn);
+        impl Drop for Watch<'_> {
+            fn drop(&mut self) {
+                self.0.is_watched.set(false);
+            }
+        }
+        let _watch = Watch(self);
+        while !self.has_hung_up.get() {
+            sleep(LOOK_EVERY).await;
+            self.is_watched.set(true);
+            self.wake_reader();
+        }
     }
 
     fn let_read(&self) {
@@ -461,7 +489,31 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Connection<IO> {
     }
 }
 
-impl<IO: AsyncRead + AsyncWrite + Unpin> AsyncRead for Connection<IO> {
+/// What a connection is made of.
+pub(crate) trait Socket: AsyncRead + AsyncWrite + Unpin {
+    /// The connection to the client.
+    fn tcp(&self) -> &TcpStream;
+}
+
+impl Socket for TcpStream {
+    fn tcp(&self) -> &TcpStream {
+        self
+    }
+}
+
+impl Socket for TlsStream<TcpStream> {
+    fn tcp(&self) -> &TcpStream {
+        self.get_ref().0
+    }
+}
+
+/// Whether the other side has closed its direction: whatever it has sent before.
+fn has_hung_up(tcp: &TcpStream) -> bool {
+    let ready = tcp.ready(Interest::READABLE).now_or_never();
+    ready.and_then(Result::ok).is_some_and(Ready::is_read_closed)
+}
+
+impl<IO: Socket> AsyncRead for Connection<IO> {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
         if this.poll_too_late(cx).is_ready() {
@@ -476,6 +528,9 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> AsyncRead for Connection<IO> {
         if mem::take(&mut this.has_read_much) {
             cx.waker().wake_by_ref();
             return Poll::Pending;
+        }
+        if this.turn.is_watched.get() && has_hung_up(this.io.tcp()) {
+            this.turn.has_hung_up.set(true);
         }
         if this.is_write_blocked || !this.turn.may_read.get() {
             this.turn.reader.replace(Some(cx.waker().clone()));

@@ -21,6 +21,9 @@ const RETRY_BUSY_SECS: u32 = 1;
 /// When to try again after `Unavailable`, `Fault` or without a secret: somebody has to mend something.
 const RETRY_UNAVAILABLE_SECS: u32 = 10;
 
+/// The status of what was not answered because the client has hung up: that of nginx, for the log and the metrics.
+const CLIENT_CLOSED_REQUEST: u16 = 499;
+
 /// A request that is not answered 200.
 #[derive(Debug, thiserror::Error)]
 pub enum ApiError {
@@ -85,6 +88,9 @@ pub enum ApiError {
     /// The webhook was not received.
     #[error(transparent)]
     Ingest(#[from] IngestError),
+    /// Nobody waits for the answer any more.
+    #[error("the client has closed the connection")]
+    HungUp,
     /// The store did not answer.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -137,6 +143,7 @@ impl ApiError {
             Self::TooSlow { .. }
             | Self::Incomplete
             | Self::BadHead(_)
+            | Self::HungUp
             | Self::NoToken
             | Self::UnknownHost
             | Self::NotFound
@@ -196,6 +203,7 @@ impl ResponseError for ApiError {
             Self::InvalidQuery(_) | Self::Ingest(IngestError::Invalid(_)) => StatusCode::UNPROCESSABLE_ENTITY,
             Self::TooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
             Self::TooSlow { .. } => StatusCode::REQUEST_TIMEOUT,
+            Self::HungUp => StatusCode::from_u16(CLIENT_CLOSED_REQUEST).expect("it has three digits"),
             Self::Incomplete => StatusCode::BAD_REQUEST,
             Self::Ingest(IngestError::Refused(_)) | Self::NoToken => StatusCode::UNAUTHORIZED,
             Self::UnknownHost => StatusCode::FORBIDDEN,

@@ -20,6 +20,7 @@ mod openapi;
 pub mod parameters;
 mod places;
 mod printable;
+pub mod questions;
 pub mod retention;
 mod routes;
 pub mod share;

@@ -14,6 +14,7 @@ use adapters::sqlite::{BATCH_MESSAGES_MAX, Expiry, SqliteOptions, SqliteStore};
 use api::app::{self, App, Budgets, ConnectionLimits, Traffic};
 use api::door::Door;
 use api::open_files;
+use api::questions::Questions;
 use api::telemetry::log;
 use api::telemetry::metrics::Metrics;
 use async_trait::async_trait;
@@ -120,6 +121,7 @@ pub(crate) fn run(args: &Args) -> Result<(), BenchError> {
             door: Door::new(None, vec![], vec![]),
             body_bytes_max: 1 << 20,
             budgets: Budgets::default(),
+            questions: Questions::default(),
         });
         let listener = app::bind(([127, 0, 0, 1], 0).into())?;
         println!("{}", listener.local_addr()?);

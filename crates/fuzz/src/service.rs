@@ -15,6 +15,7 @@ use adapters::sqlite::{BATCH_MESSAGES_MAX, SqliteOptions, SqliteStore};
 use api::app::{self, App, Budgets, ConnectionLimits, Traffic};
 use api::door::Door;
 use api::open_files::CONNECTIONS_MAX;
+use api::questions::Questions;
 use api::telemetry::log;
 use api::telemetry::metrics::Metrics;
 use domain::ingest::Ingest;
@@ -73,6 +74,7 @@ impl Service {
                     door: Door::new(None, vec![], vec![]),
                     body_bytes_max: BODY_BYTES_MAX,
                     budgets: Budgets::default(),
+                    questions: Questions::default(),
                 });
                 let listener = app::bind(([127, 0, 0, 1], 0).into()).unwrap();
                 let addr = listener.local_addr().unwrap();

@@ -27,6 +27,7 @@ use crate::config::{
 };
 use crate::door::Door;
 use crate::open_files::{self, CONNECTIONS_MAX, FILES_WANTED};
+use crate::questions::Questions;
 use crate::retention::{self, Retention};
 use crate::signals::{self, Signal, Signals};
 use crate::telemetry::log::{self, LogGuard};
@@ -163,6 +164,7 @@ async fn serve(config: Config, log: &Logger, guard: &LogGuard, metrics: Metrics)
         door: Door::new(config.api_token, config.trusted_proxies, config.allowed_hosts),
         body_bytes_max: config.body_bytes_max,
         budgets: Budgets::default(),
+        questions: Questions::default(),
     });
     let serve = |listener, traffic, connections_max| {
         let tls_config = tls.as_ref().map(Tls::server_config).transpose()?;

@@ -21,6 +21,7 @@ use crate::bodies::{BODIES, CLIENT_BODIES};
 use crate::config::BODY_BYTES_MAX_DEFAULT;
 use crate::error::{ApiError, ErrorBody, ValidationErrorBody};
 use crate::parameters;
+use crate::questions::{CLIENT_LOOK_UPS, CLIENT_SEARCHES};
 use crate::routes::{WEBHOOK, messages, webhook};
 
 /// Adds to each operation the answers to what can go wrong with it.
@@ -65,10 +66,15 @@ fn examples() -> [(&'static str, Vec<ApiError>); 5] {
                 ApiError::InvalidQuery(invalid_query),
                 store(),
                 ApiError::Search(busy()),
+                ApiError::Overloaded(CLIENT_SEARCHES),
+                ApiError::Overloaded(CLIENT_LOOK_UPS),
                 ApiError::Overloaded(messages::LISTINGS),
             ],
         ),
-        ("/stats", vec![ApiError::NoToken, ApiError::UnknownHost, store()]),
+        (
+            "/stats",
+            vec![ApiError::NoToken, ApiError::UnknownHost, store(), ApiError::Overloaded(CLIENT_LOOK_UPS)],
+        ),
         ("/metrics", vec![ApiError::NoToken, ApiError::UnknownHost]),
         ("/openapi.json", vec![ApiError::NoToken, ApiError::UnknownHost]),
     ]

@@ -10,7 +10,6 @@ use actix_web::web::{Bytes, Data, Json};
 use actix_web::{HttpRequest, HttpResponse};
 use domain::message::{MessageText, PhoneNumber};
 use domain::query::{Listing, Message, PAGE_LIMIT_DEFAULT, Page, Stats};
-use domain::store::StoreErrorKind;
 use futures_util::{Stream, stream};
 use serde::Serialize;
 use tokio::sync::OwnedSemaphorePermit;
@@ -22,6 +21,7 @@ use crate::error::ApiError;
 use crate::openapi::fields;
 use crate::openapi::parameters::ListParameters;
 use crate::parameters;
+use crate::questions::Kind;
 
 /// What there may be too much of.
 pub(crate) const LISTINGS: &str = "listings";
@@ -44,10 +44,8 @@ type PartResult = Result<Bytes, Infallible>;
 ))]
 pub(super) async fn list(request: HttpRequest, app: Data<App>) -> Result<HttpResponse, ApiError> {
     let (filter, page) = parameters::parse(request.query_string()).map_err(ApiError::InvalidQuery)?;
-    let listing = app.query.list(&filter, &page).await.map_err(|error| match error.kind {
-        StoreErrorKind::Busy if filter.is_search(&page) => ApiError::Search(error),
-        _ => error.into(),
-    })?;
+    let kind = if filter.is_search(&page) { Kind::Search } else { Kind::LookUp };
+    let listing = app.questions.ask(&app.door, &request, kind, app.query.list(&filter, &page)).await?;
     let json = serde_json::to_vec(&ListingBody::new(&listing, &page)).expect("texts and numbers are JSON");
     let next = listing.next.as_ref().map(|place| parameters::next(request.query_string(), page.limit, place));
     drop(listing);
@@ -83,8 +81,8 @@ fn in_parts(json: Vec<u8>, place: OwnedSemaphorePermit) -> SizedStream<impl Stre
         "last_message_ts": EXAMPLE.ts,
     })),
 ))]
-pub(super) async fn stats(app: Data<App>) -> Result<Json<StatsBody>, ApiError> {
-    let stats = app.query.stats().await?;
+pub(super) async fn stats(request: HttpRequest, app: Data<App>) -> Result<Json<StatsBody>, ApiError> {
+    let stats = app.questions.ask(&app.door, &request, Kind::LookUp, app.query.stats()).await?;
     Ok(Json(StatsBody::new(stats)))
 }
 

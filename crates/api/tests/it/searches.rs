@@ -9,6 +9,9 @@ use crate::test_app::{Connection, TestApp, request};
 /// than there is time for.
 const ENDLESS: &str = "/messages?from=%2B919876543210&q=hello";
 
+/// A search that ends at once.
+const SEARCH: &str = "/messages?q=hello";
+
 fn with_endless_searches() -> TestApp {
     let app = TestApp::start();
     app.store(&json!({}));
@@ -21,8 +24,8 @@ fn get(target: &str) -> Vec<u8> {
     request("GET", target, &[], b"")
 }
 
-fn begin_endless(app: &TestApp) -> Connection {
-    let mut connection = app.connect();
+fn begin_endless(app: &TestApp, host: u8) -> Connection {
+    let mut connection = Connection::from(host, app.addr);
     connection.send(&get(ENDLESS));
     connection
 }
@@ -30,7 +33,7 @@ fn begin_endless(app: &TestApp) -> Connection {
 #[test]
 fn a_search_that_takes_too_long_is_told_how_to_take_less_and_look_ups_go_on() {
     let app = with_endless_searches();
-    let _searches: Vec<Connection> = (0..4).map(|_| begin_endless(&app)).collect();
+    let _searches: Vec<Connection> = (0..4).map(|n| begin_endless(&app, 2 + n / 2)).collect();
     let answer = app.get(ENDLESS);
     let detail =
         "the search takes too long or too many are under way: narrow it by from or since, or try again";
@@ -39,4 +42,41 @@ fn a_search_that_takes_too_long_is_told_how_to_take_less_and_look_ups_go_on() {
     for look_up in ["/stats", "/messages", "/messages?since=2025-01-01T00:00:00Z"] {
         assert_eq!(app.get(look_up).status, 200, "{look_up}");
     }
+}
+
+#[test]
+fn a_client_that_hangs_up_gives_its_turn_back() {
+    let app = with_endless_searches();
+    // Two clients have all the turns that there are. What is sent ahead changes nothing.
+    for (host, ahead) in [(2, &b""[..]), (4, &get("/stats"))] {
+        let mut searches: Vec<Connection> =
+            (0..4).map(|n| Connection::from(host + n / 2, app.addr)).collect();
+        for search in &mut searches {
+            search.send(&[&get(ENDLESS), ahead].concat());
+        }
+        let mut other = Connection::from(6, app.addr);
+        assert!((0..1_000).any(|_| other.ask(&get(SEARCH)).status == 503), "all turns are taken");
+        drop(searches);
+        assert_eq!(other.ask(&get(SEARCH)).status, 200);
+    }
+    for _ in 0..8 {
+        app.log_line(|line| line["status"] == 499 && line["path"] == "/messages");
+    }
+}
+
+#[test]
+fn a_client_has_a_share_of_the_searches() {
+    let app = with_endless_searches();
+    let mut searches: Vec<Connection> = (0..8).map(|_| Connection::from(2, app.addr)).collect();
+    for search in &mut searches {
+        search.send(&get(ENDLESS));
+    }
+    for _ in 0..6 {
+        app.log_line(|line| {
+            line["status"] == 503 && line["error"] == "too many searches of one client at once"
+        });
+    }
+    assert_eq!(Connection::from(3, app.addr).ask(&get(SEARCH)).status, 200);
+    // Of what is no search the same client has a share, too.
+    assert_eq!(Connection::from(2, app.addr).ask(&get("/stats")).status, 200);
 }

@@ -10,7 +10,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use adapters::signature::XSignature;
-use rustix::net::{self, AddressFamily, SocketType};
+use rustix::net::{self, AddressFamily, SocketFlags, SocketType};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -120,7 +120,9 @@ impl Connection {
 
     /// The same from another address of this machine, 127.0.0.`host`.
     pub(crate) fn from(host: u8, addr: SocketAddr) -> Self {
-        let socket = net::socket(AddressFamily::INET, SocketType::STREAM, None).unwrap();
+        // Not for the servers that other tests start: they would keep it open.
+        let flags = SocketFlags::CLOEXEC;
+        let socket = net::socket_with(AddressFamily::INET, SocketType::STREAM, flags, None).unwrap();
         net::bind(&socket, &SocketAddr::from(([127, 0, 0, host], 0))).unwrap();
         net::connect(&socket, &addr).unwrap();
         Self::of(TcpStream::from(socket))
