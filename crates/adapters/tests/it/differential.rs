@@ -1,5 +1,5 @@
 //! SQLite against a model at a size at which every part of its layout is in use: crowds of messages in one second
-//! and in one span of the counts by time, ties, several runs, starts and expiry in between. Nothing here knows the
+//! and in one span of the counts by time, ties, several runs, starts, expiry and deletion in between. Nothing here knows the
 //! layout: messages go in, questions are asked, and the model says what is right.
 //!
 //! `MESSAGES=100000 QUESTIONS=10000` sets its size. A failure prints its seed; `SEED=…` with the same size replays it.
@@ -10,7 +10,7 @@ use std::ops::RangeInclusive;
 use std::time::{Duration, Instant};
 
 use adapters::signature::sha256;
-use adapters::sqlite::{self, Expiry, SqliteStore};
+use adapters::sqlite::{self, Doomed, Expiry, SqliteStore};
 use domain::contract::Sample;
 use domain::message::{MessageId, MessageKey, NewMessage, PhoneNumber};
 use domain::query::{
@@ -26,7 +26,7 @@ use crate::sqlite::open;
 
 /// What every test run has time for: three runs of the store, of which one is under way.
 const MESSAGES: usize = 40_000;
-const QUESTIONS: usize = 300;
+const QUESTIONS: usize = 250;
 
 /// Parts of a test: messages, then perhaps another change, then questions.
 const ROUNDS: usize = 10;
@@ -139,11 +139,13 @@ fn page_of(matching: &[&Known], page: &Page) -> Listing {
     Listing { messages, total: matching.len() as u64, next }
 }
 
-/// What is done to the store between questions. Whatever else takes messages away belongs here.
+/// What is done to the store between questions.
 #[derive(Clone, Copy, Debug)]
 enum Change {
     /// The oldest messages, a part of all, expire.
     Expire,
+    /// One message, and all of a sender, are deleted, as by another process.
+    Delete,
     /// It is closed and opened.
     Restart,
 }
@@ -347,11 +349,26 @@ impl Test {
                     tokio::task::yield_now().await;
                 }
             }
+            Change::Delete => {
+                let message_id = self.random.place(&self.model).unwrap().message_id;
+                self.delete(&Doomed::Message(message_id.clone()), |m| m.key.message_id == message_id);
+                // Not the busiest, whose thousands of messages would take long.
+                let sender = format!("+{}", self.random.rng.random_range(3..40));
+                self.delete(&Doomed::Sender(sender.clone()), |m| m.sender.as_str() == sender);
+            }
             Change::Restart => {
                 self.store.close().await;
                 self.store = open(&self.folder.path().join("app.db"));
             }
         }
+    }
+
+    fn delete(&mut self, doomed: &Doomed, is_doomed: impl Fn(&Message) -> bool) {
+        let n_doomed = self.model.listed.iter().filter(|known| is_doomed(&known.message)).count();
+        self.model.forget(|known| is_doomed(&known.message));
+        let path = self.folder.path().join("app.db");
+        let deleted = sqlite::delete(&path, sha256, doomed, &mut |_| ()).unwrap();
+        assert_eq!(deleted.messages, n_doomed as u64, "SEED={}: {doomed:?}", self.seed);
     }
 
     async fn ask(&mut self) {
@@ -398,6 +415,7 @@ async fn crowds_are_listed_and_counted_as_the_model_does() {
         match round {
             2 | 5 | 8 => test.change(Change::Expire).await,
             1 | 6 => test.change(Change::Restart).await,
+            3 | 7 | 9 => test.change(Change::Delete).await,
             _ => {}
         }
         assert_eq!(test.store.stats().await.unwrap(), test.model.stats(), "SEED={seed}, round {round}");

@@ -25,6 +25,12 @@ async fn append_long_texts(store: &impl MessageStore, n_messages: usize) {
     }
 }
 
+async fn append_mebibyte(store: &impl MessageStore, n: usize) {
+    let mut message = Sample::id(&format!("large{n}")).text(None).message();
+    message.body = vec![b'x'; 1 << 20].into();
+    store.append(vec![message]).await.unwrap();
+}
+
 /// A question that looks through every text.
 fn search() -> Filter {
     Filter { text: Some(TextQuery::new("y")), ..Filter::default() }
@@ -123,9 +129,7 @@ async fn the_log_is_bounded_while_questions_overlap() {
     let searches: Vec<_> = searches.collect();
     let mut wal_mebibytes_max = 0;
     for n in 0..mebibytes {
-        let mut message = Sample::id(&format!("large{n}")).text(None).message();
-        message.body = vec![b'x'; 1 << 20].into();
-        store.append(vec![message]).await.unwrap();
+        append_mebibyte(&*store, n).await;
         wal_mebibytes_max = wal_mebibytes_max.max(store.usage().wal_bytes >> 20);
     }
     is_over.store(true, Ordering::Relaxed);
@@ -136,5 +140,28 @@ async fn the_log_is_bounded_while_questions_overlap() {
     );
     assert!(wal_mebibytes_max < mebibytes_max, "the log had {wal_mebibytes_max} MiB");
     assert!(n_answered > 0);
+    store.close().await;
+}
+
+/// Goal: what another process reads for long, as a backup does, is not waited for. Method: it reads while the log grows
+/// beyond its bound, and ends.
+#[tokio::test]
+async fn another_process_that_reads_makes_the_log_grow_and_keeps_no_search_waiting() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("app.db");
+    let store = open(&path);
+    let db = Connection::open(&path).unwrap();
+    db.execute_batch("BEGIN; SELECT count(*) FROM messages").unwrap();
+    for n in 0..80 {
+        append_mebibyte(&store, n).await;
+        store.list(&search(), &Page::at(1, 0)).await.unwrap();
+    }
+    let wal_bytes = store.usage().wal_bytes;
+    assert!(wal_bytes > 80 << 20, "{wal_bytes}");
+    drop(db);
+    for n in 80..100 {
+        append_mebibyte(&store, n).await;
+    }
+    assert_eq!(store.usage().wal_bytes, 64 << 20, "it has begun anew, and this is what is kept of its file");
     store.close().await;
 }
