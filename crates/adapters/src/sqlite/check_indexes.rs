@@ -5,6 +5,7 @@ use rusqlite::{Connection, Row, Transaction, params};
 
 use super::Digest;
 use super::check::{PROBLEMS_OF_A_KIND_MAX, Problem, Report};
+use super::key_archive::{self, Shape};
 use super::key_filter::{Key, KeyFilter};
 use super::tail;
 
@@ -99,6 +100,11 @@ pub(super) fn key_filters(tx: &Transaction<'_>, _: Digest, report: &mut Report) 
             n_wrong += 1;
             report.problems.push(Problem::KeyFilter { segment });
         }
+    }
+    if tx.table_exists(None, "key_filter_blocks")? {
+        let incomplete =
+            key_archive::incomplete(tx, Shape::default())?.into_iter().take(PROBLEMS_OF_A_KIND_MAX);
+        report.problems.extend(incomplete.map(|segment| Problem::KeyFilter { segment }));
     }
     Ok(())
 }

@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use domain::store::Seq;
 use rusqlite::{OptionalExtension, Row, Transaction, params};
 
+use super::key_archive::Archive;
 use super::key_filter::{KeyFilter, segment_of};
 use super::ranking::Ranking;
 use super::sender_counts::TailSenders;
@@ -108,7 +109,7 @@ fn subtract_senders(
 /// Removes up to `n_max` keys that have expired, of one segment; returns how many, `None` if no segment is left to look at.
 pub(super) fn expire_keys(
     tx: &Transaction<'_>,
-    filter: &mut KeyFilter,
+    (filter, archive): (&mut KeyFilter, &mut Archive),
     to: Seq,
     n_max: usize,
 ) -> rusqlite::Result<Option<usize>> {
@@ -120,7 +121,13 @@ pub(super) fn expire_keys(
         .query_row([to.0], |row| row.get(0))
         .optional()?;
     let Some(segment) = oldest else {
-        return Ok(None);
+        // Blocks of filters go when the last segment that they are of has gone.
+        let first: i64 = tx.query_row(
+            "SELECT coalesce((SELECT min(segment) FROM segments), (purged_seq + 1) >> 16) FROM totals",
+            [],
+            |row| row.get(0),
+        )?;
+        return Ok(archive.forget(tx, first, n_max)?.then_some(0));
     };
     let n_keys = tx
         .prepare_cached(
@@ -130,7 +137,7 @@ pub(super) fn expire_keys(
         .execute(params![segment, n_max])?;
     if n_keys < n_max {
         tx.execute("DELETE FROM segments WHERE segment = ?1", [segment])?;
-        filter.remove(segment);
+        filter.remove_to(segment);
     }
     Ok(Some(n_keys))
 }

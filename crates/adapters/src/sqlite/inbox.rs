@@ -12,6 +12,7 @@ use super::batch;
 use super::error::store_error;
 use super::event::Event;
 use super::expiry::{self, Expiry};
+use super::key_archive::{Archive, Shape};
 use super::key_filter::{self, Key, KeyFilter, segment_of};
 use super::ranking::Ranking;
 use super::run::{ENTRIES_PER_MESSAGE, Run, end_of_run};
@@ -58,6 +59,7 @@ const CACHE_KIB: u64 = 16 << 10;
 pub(super) struct Inbox {
     db: Connection,
     tail: Tail,
+    shape: Shape,
     /// The mark that it leaves where it has written.
     writer_id: i64,
     /// `None` after a failed transaction, until it is read anew.
@@ -105,6 +107,7 @@ pub(super) struct Memory {
     /// The senders of all these.
     pub(super) senders: TailSenders,
     filter: KeyFilter,
+    archive: Archive,
     run: Option<Run>,
     /// Entries of the run that are due, but too few to be written.
     n_due: usize,
@@ -117,16 +120,30 @@ pub(super) struct Memory {
 impl Inbox {
     /// Reads what the writer has to know, and indexes what an older version left. What is stored and in no index
     /// is in `tail` from now on.
-    pub(super) fn open(mut db: Connection, tail: Tail) -> rusqlite::Result<Self> {
-        index_backlog(&mut db, &tail)?;
-        let memory = Memory::read(&db, &tail, None)?;
-        renew_filters(&mut db, &memory.filter)?;
+    pub(super) fn open(db: Connection, tail: Tail) -> rusqlite::Result<Self> {
+        Self::open_with(db, tail, Shape::default())
+    }
+
+    fn open_with(mut db: Connection, tail: Tail, shape: Shape) -> rusqlite::Result<Self> {
+        archive_backlog(&mut db, shape)?;
+        index_backlog(&mut db, &tail, shape)?;
+        let memory = Memory::read(&db, &tail, shape, None)?;
+        renew_filters(&mut db, &memory)?;
         // The pages of what was read are not those that will be written: SQLite's usual two megabytes are enough for these,
         // and memory that was more once is not all given back.
         db.release_memory()?;
         db.pragma_update(None, "cache_size", format!("-{CACHE_KIB}"))?;
         let writer_id = db.query_row("SELECT random()", [], |row| row.get(0))?;
-        Ok(Self { db, tail, writer_id, memory: Some(memory), keep: None, purge: None, events: Vec::new() })
+        Ok(Self {
+            db,
+            tail,
+            shape,
+            writer_id,
+            memory: Some(memory),
+            keep: None,
+            purge: None,
+            events: Vec::new(),
+        })
     }
 
     pub(super) fn db(&self) -> &Connection {
@@ -146,6 +163,7 @@ impl Inbox {
             let removed = memory.remove(tx, expiry, awaited_seq, n_expired, RANKED_PER_COMMIT)?;
             let appended = batch::insert_all(tx, memory, deliveries)?;
             memory.index(tx, awaited_seq, memory.stored.len() * ENTRIES_PER_STORED)?;
+            memory.archive.write(tx, &mut memory.filter, segment_of(memory.indexed_seq + 1))?;
             Ok((noted, removed, appended))
         })?;
         self.removed(removed);
@@ -255,7 +273,7 @@ impl Inbox {
             Some(memory) if memory.totals == Totals::read(&tx).map_err(not_committed)? => {
                 Memory { data_version, ..memory }
             }
-            known => Memory::read(&tx, &self.tail, known).map_err(not_committed)?,
+            known => Memory::read(&tx, &self.tail, self.shape, known).map_err(not_committed)?,
         };
         if let Some(n) = known_deleted.and_then(|n| u64::try_from(memory.totals.deleted_count - n).ok())
             && n > 0
@@ -286,9 +304,10 @@ impl Inbox {
 
 impl Memory {
     /// What is remembered of the filter still holds: keys only go when they expire, and then it errs more often.
-    fn read(db: &Connection, tail: &Tail, known: Option<Self>) -> rusqlite::Result<Self> {
+    fn read(db: &Connection, tail: &Tail, shape: Shape, known: Option<Self>) -> rusqlite::Result<Self> {
         let unindexed = tail.reload(db)?;
         let (last_seq, indexed_seq) = (unindexed.to_seq, unindexed.after_seq);
+        let archive = Archive::read(db, shape, segment_of(last_seq))?;
         let mut memory = Self {
             data_version: data_version(db)?,
             totals: Totals::read(db)?,
@@ -298,9 +317,15 @@ impl Memory {
             bytes: 0,
             senders: TailSenders::default(),
             filter: match known {
-                Some(known) => read_filter(db, known.filter, segment_of(known.indexed_seq), last_seq)?,
-                None => read_filter(db, KeyFilter::default(), 0, last_seq)?,
+                Some(known) => read_filter(
+                    db,
+                    known.filter,
+                    &archive,
+                    segment_of(known.indexed_seq)..=segment_of(last_seq),
+                )?,
+                None => read_filter(db, KeyFilter::default(), &archive, 0..=segment_of(last_seq))?,
             },
+            archive,
             run: None,
             n_due: 0,
             last_seq,
@@ -336,7 +361,8 @@ impl Memory {
         if let Some(seq) = self.seqs.get(key) {
             return Ok(Some(*seq));
         }
-        for segment in self.filter.candidates(key) {
+        let archived = self.archive.candidates(tx, key)?;
+        for segment in self.filter.candidates(key).chain(archived) {
             let mut look =
                 tx.prepare_cached("SELECT seq FROM message_keys WHERE segment = ?1 AND key = ?2")?;
             let mut rows = look.query(params![segment, key])?;
@@ -389,8 +415,9 @@ impl Memory {
                 removed.is_all = false;
                 return Ok(removed);
             }
-            let n_keys =
-                keys_to.map(|to| expiry::expire_keys(tx, &mut self.filter, to, n_max)).transpose()?;
+            let n_keys = keys_to
+                .map(|to| expiry::expire_keys(tx, (&mut self.filter, &mut self.archive), to, n_max))
+                .transpose()?;
             if let Some(n_keys) = n_keys.flatten() {
                 return Ok(Removed { n_keys, is_all: false, ..removed });
             }
@@ -457,38 +484,58 @@ fn data_version(db: &Connection) -> rusqlite::Result<i64> {
 
 /// Indexes what an older version, which had other indexes, left to be indexed. This version leaves two runs at most, and
 /// goes on with these.
-fn index_backlog(db: &mut Connection, tail: &Tail) -> rusqlite::Result<()> {
-    let mut filter = None;
+fn index_backlog(db: &mut Connection, tail: &Tail, shape: Shape) -> rusqlite::Result<()> {
+    let mut known = None;
     loop {
         let (indexed_seq, last_seq) = bounds(db)?;
         let end_seq = end_of_run(indexed_seq);
         if last_seq <= end_of_run(end_seq) {
             return Ok(());
         }
-        let mut known = match filter.take() {
-            Some(filter) => filter,
-            None => read_filter(db, KeyFilter::default(), 0, last_seq)?,
+        let (mut filter, mut archive) = match known.take() {
+            Some(known) => known,
+            None => {
+                let archive = Archive::read(db, shape, segment_of(last_seq))?;
+                (read_filter(db, KeyFilter::default(), &archive, 0..=segment_of(last_seq))?, archive)
+            }
         };
         let mut run = Run::new(tail.stored(db, indexed_seq, end_seq)?);
         let tx = db.transaction_with_behavior(TransactionBehavior::Immediate)?;
-        run.write(&tx, &mut known, usize::MAX)?;
+        run.write(&tx, &mut filter, usize::MAX)?;
         tx.commit()?;
-        filter = Some(known);
+        archive.write_all(db, &mut filter, segment_of(end_seq + 1))?;
+        known = Some((filter, archive));
     }
 }
 
+/// Puts filters into the database for which memory has no room, as an older version left them.
+fn archive_backlog(db: &mut Connection, shape: Shape) -> rusqlite::Result<()> {
+    let (indexed_seq, last_seq) = bounds(db)?;
+    let before_segment = segment_of(indexed_seq + 1);
+    let mut archive = Archive::read(db, shape, segment_of(last_seq))?;
+    if !archive.is_behind(before_segment) {
+        return Ok(());
+    }
+    let mut filter = KeyFilter::default();
+    for segment in 0..before_segment {
+        filter = read_filter(db, filter, &archive, std::iter::once(segment))?;
+        archive.write_all(db, &mut filter, before_segment)?;
+    }
+    Ok(())
+}
+
 /// Stores the filters that an older version had in another form.
-fn renew_filters(db: &mut Connection, filter: &KeyFilter) -> rusqlite::Result<()> {
+fn renew_filters(db: &mut Connection, memory: &Memory) -> rusqlite::Result<()> {
     // Mostly there are none, and nothing is written.
     let tx = db.transaction()?;
     let others: Vec<i64> = tx
         .prepare("SELECT segment FROM segments WHERE length(key_filter) <> ?1")?
         .query_map([key_filter::COLUMN_BYTES], |row| row.get(0))?
         .collect::<rusqlite::Result<_>>()?;
-    for segment in others {
+    for segment in others.into_iter().filter(|segment| !memory.archive.has(*segment)) {
         tx.execute(
             "UPDATE segments SET key_filter = ?2 WHERE segment = ?1",
-            params![segment, filter.column(segment)],
+            params![segment, memory.filter.column(segment)],
         )?;
     }
     tx.commit()
@@ -498,12 +545,12 @@ fn renew_filters(db: &mut Connection, filter: &KeyFilter) -> rusqlite::Result<()
 fn read_filter(
     db: &Connection,
     mut filter: KeyFilter,
-    from_segment: i64,
-    last_seq: i64,
+    archive: &Archive,
+    segments: impl Iterator<Item = i64>,
 ) -> rusqlite::Result<KeyFilter> {
     let mut stored = db.prepare("SELECT key_filter FROM segments WHERE segment = ?1")?;
     let mut keys = db.prepare("SELECT key FROM message_keys WHERE segment = ?1")?;
-    for segment in from_segment..=segment_of(last_seq) {
+    for segment in segments.filter(|segment| !archive.has(*segment)) {
         let mut rows = stored.query([segment])?;
         if let Some(row) = rows.next()?
             && filter.set_column(segment, row.get_ref(0)?.as_blob()?)
@@ -516,4 +563,140 @@ fn read_filter(
         }
     }
     Ok(filter)
+}
+
+#[cfg(test)]
+mod tests {
+    use domain::contract::Sample;
+    use domain::signature::BodyDigest;
+    use tempfile::TempDir;
+
+    use super::*;
+    use crate::sqlite::{key_archive, schema, tail};
+
+    /// Segments of two groups each, and two groups in memory.
+    const AREA_BITS: u32 = 6;
+    const LAST_SEGMENT: i64 = 200;
+    const KEYS_PER_SEGMENT: i64 = 5;
+
+    fn small() -> Shape {
+        Shape::of(2, AREA_BITS)
+    }
+
+    /// As good as a digest for so few: FNV-1a, and the finalizer of SplitMix64 for each byte.
+    fn digest(bytes: &[u8]) -> BodyDigest {
+        let hash = bytes.iter().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
+            (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3)
+        });
+        BodyDigest(std::array::from_fn(|n| {
+            let n = hash.wrapping_add(0x9e37_79b9_7f4a_7c15_u64.wrapping_mul(n as u64 + 1));
+            let n = (n ^ (n >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+            let n = (n ^ (n >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+            (n ^ (n >> 31)).to_le_bytes()[0]
+        }))
+    }
+
+    fn id(seq: i64) -> String {
+        format!("message {seq}")
+    }
+
+    fn seqs() -> impl Iterator<Item = i64> {
+        (0..LAST_SEGMENT).flat_map(|segment| (1..=KEYS_PER_SEGMENT).map(move |n| (segment << 16) + n))
+    }
+
+    /// A store that has received thirteen million messages, of which all have expired, and most kept no key.
+    fn database() -> (TempDir, Connection) {
+        let folder = tempfile::tempdir().unwrap();
+        let mut db = schema::open_and_migrate(&folder.path().join("app.db")).unwrap();
+        let tx = db.transaction().unwrap();
+        for seq in seqs() {
+            tx.execute(
+                "INSERT INTO message_keys (segment, key, seq) VALUES (?1, ?2, ?3)",
+                params![segment_of(seq), tail::key(digest, 1, &id(seq)), seq],
+            )
+            .unwrap();
+        }
+        let last_seq = (LAST_SEGMENT << 16) - 1;
+        tx.execute("UPDATE totals SET last_seq = ?1, indexed_seq = ?1, purged_seq = ?1", [last_seq]).unwrap();
+        tx.commit().unwrap();
+        (folder, db)
+    }
+
+    fn append(inbox: &mut Inbox, id: &str) -> Appended {
+        let mut message = Sample::id(id).message();
+        message.verified.body_digest = digest(&message.body);
+        inbox.commit(&[&[message]]).unwrap()[0][0]
+    }
+
+    fn assert_all_are_known(inbox: &mut Inbox, seqs: impl Iterator<Item = i64>) {
+        for seq in seqs {
+            let existing = Appended::Existing { seq: domain::store::Seq(seq), digest: None };
+            assert_eq!(append(inbox, &id(seq)), existing);
+        }
+    }
+
+    fn n_groups(inbox: &Inbox) -> usize {
+        inbox.memory.as_ref().unwrap().filter.n_groups()
+    }
+
+    /// Goal: past the bound of memory each message is still stored exactly once, while filters go to the database, after a
+    /// crash in the middle of that, and after a start. Method: bounds that are small.
+    #[test]
+    fn past_the_bound_of_the_filter_in_memory_every_key_is_known() {
+        let (folder, db) = database();
+        let mut inbox = Inbox::open_with(db, Tail::new(digest), Shape::of(100, AREA_BITS)).unwrap();
+        assert_eq!(n_groups(&inbox), 7, "all are in memory");
+        inbox.shape = small();
+        inbox.memory = Some(Memory::read(&inbox.db, &inbox.tail, small(), None).unwrap());
+        let mut n_commits = 0;
+        while n_groups(&inbox) > 5 {
+            assert_all_are_known(&mut inbox, seqs().skip(n_commits % 31).step_by(331));
+            assert!(matches!(append(&mut inbox, &format!("new {n_commits}")), Appended::Stored(_)));
+            n_commits += 1;
+            assert!(n_commits < 1_000);
+        }
+        // It writes the next area when it ends.
+        append(&mut inbox, "one more");
+        drop(inbox);
+
+        let db = schema::open_and_migrate(&folder.path().join("app.db")).unwrap();
+        let mut inbox = Inbox::open_with(db, Tail::new(digest), small()).unwrap();
+        assert!(n_groups(&inbox) <= 3, "{}", n_groups(&inbox));
+        assert_all_are_known(&mut inbox, seqs());
+        for n in 0..n_commits {
+            assert!(matches!(append(&mut inbox, &format!("new {n}")), Appended::Existing { .. }));
+        }
+        let found = seqs().map(|seq| {
+            let memory = inbox.memory.as_ref().unwrap();
+            memory
+                .archive
+                .candidates(&inbox.db, &tail::key(digest, 1, &format!("unknown {seq}")))
+                .unwrap()
+                .len()
+        });
+        assert!(found.sum::<usize>() < 5, "they tell apart what they have and what they have not");
+    }
+
+    /// A stored filter that knows more than its area would let a second message in; blocks go with their segments.
+    #[test]
+    fn a_check_finds_an_area_that_leaves_out_a_key_and_expired_areas_are_removed() {
+        let (_folder, db) = database();
+        let mut inbox = Inbox::open_with(db, Tail::new(digest), small()).unwrap();
+        let mut filter = KeyFilter::default();
+        filter.insert(70, &tail::key(digest, 1, &id((70 << 16) + 1)));
+        let insert = "INSERT INTO segments (segment, last_received_at_us, key_filter) VALUES (70, 0, ?1)";
+        inbox.db.execute(insert, [filter.column(70)]).unwrap();
+        assert_eq!(key_archive::incomplete(&inbox.db, small()).unwrap(), [0; 0]);
+        filter.insert(70, &tail::key(digest, 1, "another"));
+        inbox.db.execute("UPDATE segments SET key_filter = ?1", [filter.column(70)]).unwrap();
+        assert_eq!(key_archive::incomplete(&inbox.db, small()).unwrap(), [70]);
+
+        let memory = inbox.memory.as_mut().unwrap();
+        let tx = inbox.db.transaction().unwrap();
+        while memory.archive.forget(&tx, 70, 100).unwrap() {}
+        let left: i64 =
+            tx.query_row("SELECT min(block >> 16) FROM key_filter_blocks", [], |row| row.get(0)).unwrap();
+        assert_eq!(left, 1, "the first area is gone, the second one has segments");
+        assert!(!memory.archive.has(3) && memory.archive.has(70));
+    }
 }

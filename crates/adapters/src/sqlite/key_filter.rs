@@ -7,15 +7,17 @@
 //! With 24 bits and 10 places a key, a segment that has not the key is looked at in vain once in 48,000
 //! times (Bloom's formula, (1 - e^(-10/24))^10): at ten million messages, 153 segments, once in 300
 //! new messages. Such a look is a page of an old segment, which has to be read from the disk; with 16 bits it would be
-//! one in nine messages, and the disk the limit. It takes 3 bytes of memory a message, in steps of 6 MiB.
+//! one in nine messages, and the disk the limit. It takes 3 bytes of memory a message, in steps of 6 MiB, up to
+//! [`GROUPS_MAX`]: the filters of older segments are in the database (`key_archive.rs`).
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 
 /// Messages are grouped by arrival: a segment is 2^16 places of it.
 pub(super) const SEGMENT_BITS: u32 = 16;
 
 /// Rows of a filter: 24 for each place of a segment.
-const ROWS: usize = 24 << SEGMENT_BITS;
+pub(super) const ROWS: usize = 24 << SEGMENT_BITS;
 
 /// Bytes of a segment's filter as it is stored.
 pub(super) const COLUMN_BYTES: usize = ROWS / 8;
@@ -24,7 +26,11 @@ pub(super) const COLUMN_BYTES: usize = ROWS / 8;
 const PLACES: u64 = 10;
 
 /// Segments of a group.
-const GROUP_BITS: u32 = u32::BITS.ilog2();
+pub(super) const GROUP_BITS: u32 = u32::BITS.ilog2();
+
+/// Groups in memory from which on the oldest are put into the database ([`Archive`](super::key_archive::Archive)): 144 MiB,
+/// for 50 million keys. The memory that the service is allowed has room for one or two more meanwhile.
+pub(super) const GROUPS_MAX: usize = 24;
 
 /// A message's source and id, as the ledger knows it.
 pub(super) type Key = [u8; 16];
@@ -34,7 +40,7 @@ pub(super) fn segment_of(seq: i64) -> i64 {
     seq >> SEGMENT_BITS
 }
 
-/// The filters of all segments.
+/// The filters of all segments but the oldest.
 #[derive(Default)]
 pub(super) struct KeyFilter {
     /// By number, for the 32 segments from 32 times that number on.
@@ -96,11 +102,30 @@ impl KeyFilter {
         true
     }
 
-    /// The segment has no keys any more.
-    pub(super) fn remove(&mut self, segment: i64) {
+    /// The segment has no keys any more, nor has any before it.
+    pub(super) fn remove_to(&mut self, segment: i64) {
+        self.groups = self.groups.split_off(&((segment + 1) >> GROUP_BITS));
         if let Some(group) = self.groups.get_mut(&(segment >> GROUP_BITS)) {
             group.iter_mut().for_each(|row| *row &= !bit(segment));
         }
+    }
+
+    /// What the filters of a group have at a place, a bit a segment.
+    pub(super) fn word(&self, group: i64, row: usize) -> u32 {
+        self.groups.get(&group).map_or(0, |group| group[row])
+    }
+
+    pub(super) fn n_groups(&self) -> usize {
+        self.groups.len()
+    }
+
+    pub(super) fn oldest_group(&self) -> Option<i64> {
+        self.groups.keys().next().copied()
+    }
+
+    /// These groups are somewhere else from now on.
+    pub(super) fn forget(&mut self, groups: Range<i64>) {
+        self.groups.retain(|number, _| !groups.contains(number));
     }
 
     fn group(&mut self, segment: i64) -> &mut Vec<u32> {
@@ -114,7 +139,7 @@ fn bit(segment: i64) -> u32 {
 
 /// A key is part of a digest, so that any bits of it are as good as random. (Two of them make the
 /// rest: Kirsch and Mitzenmacher, "Less Hashing, Same Performance", 2006.)
-fn rows(key: &Key) -> impl Iterator<Item = usize> {
+pub(super) fn rows(key: &Key) -> impl Iterator<Item = usize> {
     let half = |n: usize| u64::from_le_bytes(std::array::from_fn(|i| key[8 * n + i]));
     let (first, step) = (half(0), half(1) | 1);
     (0..PLACES).map(move |n| {
@@ -172,8 +197,13 @@ mod tests {
         assert!(other.set_column(3, &filter.column(3)));
         assert_eq!(other.candidates(&key(1)).collect::<Vec<_>>(), [3]);
         assert_eq!(other.candidates(&key(2)).count(), 0);
-        other.remove(3);
+        other.insert(31, &key(3));
+        other.insert(32, &key(4));
+        other.remove_to(3);
         assert_eq!(other.candidates(&key(1)).count(), 0);
+        other.remove_to(31);
+        assert_eq!(other.n_groups(), 1, "memory of a group without keys is given back");
+        assert_eq!(other.candidates(&key(4)).collect::<Vec<_>>(), [32]);
         assert!(!other.set_column(3, &[0; 7]), "that is no filter");
         assert_eq!(filter.column(1000), KeyFilter::default().column(0));
     }

@@ -16,6 +16,7 @@ mod expiry;
 mod export;
 mod group_commit;
 mod inbox;
+mod key_archive;
 mod key_filter;
 mod listing;
 mod location;
