@@ -372,10 +372,17 @@ impl<IO> Connection<IO> {
         Ok(true)
     }
 
-    fn wrote<T>(&mut self, written: Poll<T>) -> Poll<T> {
+    fn wrote(&mut self, cx: &mut Context<'_>, written: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
         if written.is_pending() {
             self.is_write_blocked = true;
+            self.turn.place.waits();
+            if self.turn.place.poll_told_to_go(cx).is_ready() {
+                return Poll::Ready(Err(io::ErrorKind::ConnectionAborted.into()));
+            }
         } else if mem::take(&mut self.is_write_blocked) {
+            if self.turn.is_ours.get() {
+                self.turn.place.works();
+            }
             self.turn.wake_reader();
         }
         written
@@ -532,12 +539,12 @@ impl<IO: Socket> AsyncRead for Connection<IO> {
         if this.turn.is_watched.get() && has_hung_up(this.io.tcp()) {
             this.turn.has_hung_up.set(true);
         }
+        if this.turn.may_read.get() && this.turn.place.poll_told_to_go(cx).is_ready() {
+            return Poll::Ready(Err(io::ErrorKind::ConnectionAborted.into()));
+        }
         if this.is_write_blocked || !this.turn.may_read.get() {
             this.turn.reader.replace(Some(cx.waker().clone()));
             return Poll::Pending;
-        }
-        if this.turn.place.poll_told_to_go(cx).is_ready() {
-            return Poll::Ready(Err(io::ErrorKind::ConnectionAborted.into()));
         }
         match this.stage {
             Stage::Head => this.poll_head(cx, buf),
@@ -554,7 +561,7 @@ impl<IO: AsyncWrite + Unpin> AsyncWrite for Connection<IO> {
             return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
         }
         let written = Pin::new(&mut this.io).poll_write(cx, bytes);
-        this.wrote(written)
+        this.wrote(cx, written)
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {

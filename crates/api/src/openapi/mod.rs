@@ -18,7 +18,7 @@ const DESCRIPTION: &str = "\
 A durable inbox for webhooks: verifies, stores each message exactly once, and answers 200 only when it is on disk.
 
 Each GET is a HEAD, too. Another method is answered 405 with `Allow`, another path 404, both with an `Error`. What is not a \
-request at all (a head that is not HTTP, too large or not there in time) is answered 400, 431 or 408 without a body.";
+request at all (a head that is not HTTP, too large or not there in time) is answered 400, 431 or 408, with an `Error`, too.";
 
 /// The document, as it is served.
 pub(crate) fn document() -> &'static str {

@@ -172,6 +172,30 @@ fn when_there_are_all_connections_the_longest_idle_one_makes_room() {
     assert_eq!(asking.answer(true).unwrap().status, 200);
 }
 
+/// Who does not read its answers keeps us waiting, too.
+#[test]
+fn connections_whose_answers_are_not_read_make_room() {
+    let app = TestApp::with(&[("CLIENT_CONNECTIONS_MAX", "5")]);
+    for n in 0..50 {
+        app.store(&json!({"message_id": n.to_string(), "text": "😀".repeat(4096)}));
+    }
+    let page = request("GET", "/messages?limit=50", &[], b"").repeat(8);
+    let held: Vec<_> = (0..12)
+        .map(|_| {
+            let mut connection = Connection::from(2, app.addr);
+            connection.send(&page);
+            // The answer has begun, and there is more of it than the kernel keeps.
+            connection.stream().peek(&mut [0]).unwrap();
+            connection
+        })
+        .collect();
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while app.metric("hookkeeper_connections") > 7.0 {
+        assert!(Instant::now() < deadline, "{}", app.metric("hookkeeper_connections"));
+    }
+    drop(held);
+}
+
 #[test]
 fn a_trusted_proxy_may_have_all_connections() {
     let app = TestApp::with(&[("CLIENT_CONNECTIONS_MAX", "5"), ("TRUSTED_PROXIES", "127.0.0.2")]);
