@@ -47,6 +47,7 @@ lint: ## formatting, clippy, docs, layers, what lies in deploy/
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --workspace --no-deps --document-private-items
 	.ci/layers
 	deploy/check.sh
+	.ci/readme list >/dev/null
 
 demo: ## send a thousand messages, show what came in
 	@$(CARGO) build --release --locked -p api -p bench
@@ -56,14 +57,14 @@ bench: ## measure ingest: group commit, commit per request, no store (deploy/BEN
 	@$(CARGO) build --release --locked -p bench
 	@$(TARGET)/release/hookkeeper-bench ingest $(ARGS)
 
-up: ## build the image and start it; makes a secret in deploy/.env if there is none
+up: ## build the image, start it, wait until it is ready; makes a secret in deploy/.env if there is none
 	@deploy/up.sh
 
 down: ## stop it; the data stays
 	@COMPOSE_PROFILES=observability deploy/compose.sh down
 
 logs: ## follow the service's log
-	@deploy/compose.sh logs --follow --no-log-prefix api
+	@deploy/logs.sh --follow
 
 purge: ## remove it and every stored message; asks first
 	@deploy/purge.sh

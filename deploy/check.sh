@@ -7,7 +7,7 @@ cd "$(dirname "$0")"
 failed=0
 fail() { echo "$*" >&2; failed=1; }
 
-for script in *.sh; do sh -n "$script" || failed=1; done
+for script in *.sh prometheus/*.sh; do sh -n "$script" || failed=1; done
 
 if command -v promtool >/dev/null; then
     (cd prometheus && promtool check config prometheus.yml && promtool check rules alerts.yml &&
