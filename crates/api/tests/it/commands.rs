@@ -77,7 +77,7 @@ fn migrate_makes_the_database_and_is_done_the_second_time() {
     for _ in 0..2 {
         let output = run(folder.path(), &["migrate", "--database-url", "sqlite:///x/y.db"], b"");
         assert_eq!(output.status.code(), Some(0), "{output:?}");
-        assert_eq!(String::from_utf8(output.stdout).unwrap(), "x/y.db has schema version 3\n");
+        assert_eq!(String::from_utf8(output.stdout).unwrap(), "x/y.db has schema version 7\n");
     }
     assert!(folder.path().join("x/y.db").exists());
 }
