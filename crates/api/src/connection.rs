@@ -542,7 +542,12 @@ impl<IO: Socket> AsyncRead for Connection<IO> {
         if this.turn.may_read.get() && this.turn.place.poll_told_to_go(cx).is_ready() {
             return Poll::Ready(Err(io::ErrorKind::ConnectionAborted.into()));
         }
-        if this.is_write_blocked || !this.turn.may_read.get() {
+        // Whoever wants a body is not given the request behind it.
+        let is_awaited = match this.stage {
+            Stage::Head => !this.turn.is_ours.get(),
+            _ => this.turn.may_read.get(),
+        };
+        if this.is_write_blocked || !is_awaited {
             this.turn.reader.replace(Some(cx.waker().clone()));
             return Poll::Pending;
         }
