@@ -2,8 +2,9 @@
 
 use std::future::ready;
 use std::io;
-use std::net::{SocketAddr, TcpListener};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
 use std::num::NonZero;
+use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::thread::available_parallelism;
 use std::time::Duration;
@@ -15,7 +16,7 @@ use actix_service::{IntoServiceFactory, ServiceFactory, ServiceFactoryExt, fn_se
 use actix_web::App as ActixApp;
 use actix_web::dev::AppConfig;
 use actix_web::middleware::{DefaultHeaders, from_fn};
-use actix_web::rt::net::TcpStream;
+use actix_web::rt::net::{TcpStream, UnixStream};
 use actix_web::web::Data;
 use domain::ingest::Ingest;
 use domain::query::MessageQuery;
@@ -28,6 +29,7 @@ use crate::bodies::Bodies;
 use crate::connection::{self, Connection, Heads, KEEP_ALIVE, Socket};
 use crate::door::Door;
 use crate::handshake::Handshakes;
+use crate::listener::Listener;
 use crate::places::{Place, Places};
 use crate::questions::Questions;
 use crate::routes;
@@ -46,6 +48,10 @@ const BACKLOG: u32 = 1024;
 
 /// For a client to stop sending after a refusal, before it is cut off.
 const DISCONNECT_TIME_MAX: Duration = Duration::from_secs(5);
+
+/// Who connects by a unix socket is on this machine. It is mostly a proxy, which this address names in
+/// `TRUSTED_PROXIES`.
+const UNIX_PEER: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
 
 /// For the requests under way to end once the process was told to stop. The rest of the contract's ten
 /// seconds is the store's.
@@ -118,11 +124,16 @@ pub fn bind(addr: SocketAddr) -> io::Result<TcpListener> {
     let socket =
         if addr.is_ipv4() { tokio::net::TcpSocket::new_v4() } else { tokio::net::TcpSocket::new_v6() }?;
     socket.set_reuseaddr(true)?;
-    // Connections inherit it from the socket that accepts them.
-    let unread_ms = u32::try_from(UNREAD_TIME_MAX.as_millis()).expect("half a minute is a number of ms");
-    set_tcp_user_timeout(&socket, unread_ms)?;
+    cut_unread(&socket)?;
     socket.bind(addr)?;
     socket.listen(BACKLOG)?.into_std()
+}
+
+/// Has connections cut whose clients leave unread what was sent to them. They inherit it from the socket that accepts
+/// them.
+pub(crate) fn cut_unread(listener: impl AsFd) -> io::Result<()> {
+    let unread_ms = u32::try_from(UNREAD_TIME_MAX.as_millis()).expect("half a minute is a number of ms");
+    Ok(set_tcp_user_timeout(listener, unread_ms)?)
 }
 
 /// What comes in by one listener.
@@ -145,14 +156,14 @@ pub struct ConnectionLimits {
     pub client_max: usize,
 }
 
-/// Serves `app` until the returned server is stopped; with `tls`, encrypted. When there are as many connections as may
+/// Serves `app` until the returned server is stopped; with `tls`, encrypted, unless it is on a unix socket. When there are as many connections as may
 /// be, whichever has idled longest makes room.
 ///
 /// # Errors
 /// The listener can't be used.
 pub fn serve(
     app: Data<App>,
-    listener: TcpListener,
+    listener: impl Into<Listener>,
     traffic: Traffic,
     tls: Option<ServerConfig>,
     limits: ConnectionLimits,
@@ -164,23 +175,33 @@ pub fn serve(
         .shutdown_timeout(DRAIN_SECS_MAX)
         .disable_signals();
     let stopping = server.graceful_shutdown_signal();
-    let name = listener.local_addr()?.to_string();
+    let listener = listener.into();
+    let name = listener.address()?.to_string();
     let entrance = Entrance {
         places: Places::new(limits.all_max, limits.client_max, app.metrics.connections()),
         heads: connection::heads(),
         app,
     };
-    let server = match tls {
-        None => server.listen(name, listener, move || {
+    let server = match (listener, tls) {
+        (Listener::Unix(listener), _) => server.listen_uds(name, listener, move || {
+            let http = http(Data::clone(&entrance.app), traffic, stopping.clone());
+            let entrance = entrance.clone();
+            fn_service(move |unix: UnixStream| {
+                let entered = entrance.enter(UNIX_PEER);
+                ready(entered.map(|place| entrance.connection(unix, UNIX_PEER, place)).ok_or(()))
+            })
+            .and_then(http.map_err(drop))
+        })?,
+        (Listener::Tcp(listener), None) => server.listen(name, listener, move || {
             let http = http(Data::clone(&entrance.app), traffic, stopping.clone());
             let entrance = entrance.clone();
             fn_service(move |tcp: TcpStream| {
-                let entered = entrance.enter(&tcp);
+                let entered = tcp.peer_addr().ok().and_then(|peer| Some((peer, entrance.enter(peer)?)));
                 ready(entered.map(|(peer, place)| entrance.connection(tcp, peer, place)).ok_or(()))
             })
             .and_then(http.map_err(drop))
         })?,
-        Some(config) => {
+        (Listener::Tcp(listener), Some(config)) => {
             let handshakes = Handshakes::new(config, entrance.app.metrics.handshakes());
             server.listen(name, listener, move || {
                 let http = http(Data::clone(&entrance.app), traffic, stopping.clone());
@@ -188,7 +209,8 @@ pub fn serve(
                 fn_service(move |tcp: TcpStream| {
                     let (entrance, handshakes) = (entrance.clone(), handshakes.clone());
                     async move {
-                        let (peer, place) = entrance.enter(&tcp).ok_or(())?;
+                        let peer = tcp.peer_addr().map_err(drop)?;
+                        let place = entrance.enter(peer).ok_or(())?;
                         let has_all = entrance.app.door.is_trusted(peer.ip());
                         let tls = handshakes.accept(tcp, peer.ip(), has_all, &place).await.ok_or(())?;
                         Ok(entrance.connection(tls, peer, place))
@@ -210,11 +232,9 @@ struct Entrance {
 }
 
 impl Entrance {
-    /// Whose connection it is and its place, if it is given one.
-    fn enter(&self, tcp: &TcpStream) -> Option<(SocketAddr, Place)> {
-        let peer = tcp.peer_addr().ok()?;
-        let place = self.places.take(peer.ip(), self.app.door.is_trusted(peer.ip()))?;
-        Some((peer, place))
+    /// The place of a connection, if it is given one.
+    fn enter(&self, peer: SocketAddr) -> Option<Place> {
+        self.places.take(peer.ip(), self.app.door.is_trusted(peer.ip()))
     }
 
     fn connection<IO>(&self, io: IO, peer: SocketAddr, place: Place) -> (Connection<IO>, Option<SocketAddr>) {

@@ -23,7 +23,7 @@ use actix_web::Error;
 use actix_web::body::{BodySize, BoxBody, MessageBody};
 use actix_web::dev::{ServiceRequest, ServiceResponse};
 use actix_web::middleware::Next;
-use actix_web::rt::net::TcpStream;
+use actix_web::rt::net::{TcpStream, UnixStream};
 use actix_web::web::{Bytes, BytesMut};
 use futures_util::FutureExt;
 use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf, Ready};
@@ -498,26 +498,30 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Connection<IO> {
 
 /// What a connection is made of.
 pub(crate) trait Socket: AsyncRead + AsyncWrite + Unpin {
-    /// The connection to the client.
-    fn tcp(&self) -> &TcpStream;
+    /// Whether the other side has closed its direction: whatever it has sent before.
+    fn has_hung_up(&self) -> bool;
 }
 
 impl Socket for TcpStream {
-    fn tcp(&self) -> &TcpStream {
-        self
+    fn has_hung_up(&self) -> bool {
+        is_read_closed(self.ready(Interest::READABLE))
+    }
+}
+
+impl Socket for UnixStream {
+    fn has_hung_up(&self) -> bool {
+        is_read_closed(self.ready(Interest::READABLE))
     }
 }
 
 impl Socket for TlsStream<TcpStream> {
-    fn tcp(&self) -> &TcpStream {
-        self.get_ref().0
+    fn has_hung_up(&self) -> bool {
+        self.get_ref().0.has_hung_up()
     }
 }
 
-/// Whether the other side has closed its direction: whatever it has sent before.
-fn has_hung_up(tcp: &TcpStream) -> bool {
-    let ready = tcp.ready(Interest::READABLE).now_or_never();
-    ready.and_then(Result::ok).is_some_and(Ready::is_read_closed)
+fn is_read_closed(ready: impl Future<Output = io::Result<Ready>>) -> bool {
+    ready.now_or_never().and_then(Result::ok).is_some_and(Ready::is_read_closed)
 }
 
 impl<IO: Socket> AsyncRead for Connection<IO> {
@@ -536,7 +540,7 @@ impl<IO: Socket> AsyncRead for Connection<IO> {
             cx.waker().wake_by_ref();
             return Poll::Pending;
         }
-        if this.turn.is_watched.get() && has_hung_up(this.io.tcp()) {
+        if this.turn.is_watched.get() && this.io.has_hung_up() {
             this.turn.has_hung_up.set(true);
         }
         if this.turn.may_read.get() && this.turn.place.poll_told_to_go(cx).is_ready() {

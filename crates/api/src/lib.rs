@@ -15,6 +15,7 @@ pub mod error;
 mod handshake;
 mod head;
 mod host;
+pub mod listener;
 pub mod open_files;
 mod openapi;
 pub mod parameters;

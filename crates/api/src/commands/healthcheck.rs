@@ -1,16 +1,23 @@
 //! `hookkeeper healthcheck`: asks a running server whether it is ready.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::io::{self, Read, Write};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::os::unix::net::UnixStream;
+use std::path::Path;
 use std::time::Duration;
 
 use ureq::tls::TlsConfig;
 
 use super::Error;
 use crate::config::{BindArgs, ConfigError, TlsArgs};
+use crate::listener::Address;
 use crate::printable::printable;
 
 /// Less than the five seconds that a container's health check is usually given.
 const ANSWER_TIME_MAX: Duration = Duration::from_secs(4);
+
+/// Most that is read of an answer by a unix socket.
+const ANSWER_BYTES_MAX: u64 = 64 << 10;
 
 /// Ask the server on this machine whether it is ready: exit code 0 if it is, else 1.
 ///
@@ -30,7 +37,17 @@ pub fn run(args: &Args) -> Result<(), Error> {
     let mut mistakes = ConfigError::default();
     let addr = mistakes.bind_addr(&args.bind);
     let is_tls = mistakes.tls(&args.tls).is_some();
-    let mut addr = mistakes.unless_mistaken(addr)?;
+    let addr = mistakes.unless_mistaken(addr)?;
+    let no = |why: String| Error::No(format!("not ready: {why}"));
+    let (status, body) = match &addr {
+        Address::Tcp(tcp) => ask_tcp(*tcp, is_tls),
+        Address::Unix(path) => ask_unix(path).map_err(|e| e.to_string()),
+    }
+    .map_err(|e| no(format!("{addr}: {e}")))?;
+    if status == 200 { Ok(()) } else { Err(no(format!("{status} {}", printable(&body)))) }
+}
+
+fn ask_tcp(mut addr: SocketAddr, is_tls: bool) -> Result<(u16, String), String> {
     // "Every address" is where to listen, not where to connect.
     if addr.ip().is_unspecified() {
         addr.set_ip(match addr.ip() {
@@ -48,11 +65,20 @@ pub fn run(args: &Args) -> Result<(), Error> {
         .new_agent();
     let scheme = if is_tls { "https" } else { "http" };
     let url = format!("{scheme}://{addr}/health/ready");
-    let no = |why: String| Error::No(format!("not ready: {why}"));
-    let mut response = agent.get(&url).call().map_err(|e| no(format!("{url}: {e}")))?;
-    if response.status() == 200 {
-        return Ok(());
-    }
+    let mut response = agent.get(&url).call().map_err(|e| e.to_string())?;
     let body = response.body_mut().read_to_string().unwrap_or_default();
-    Err(no(format!("{} {}", response.status(), printable(&body))))
+    Ok((response.status().as_u16(), body))
+}
+
+/// The HTTP client knows no unix sockets, and one answer without a second needs none.
+fn ask_unix(path: &Path) -> io::Result<(u16, String)> {
+    let mut stream = UnixStream::connect(path)?;
+    stream.set_read_timeout(Some(ANSWER_TIME_MAX))?;
+    stream.write_all(b"GET /health/ready HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")?;
+    let mut answer = String::new();
+    stream.take(ANSWER_BYTES_MAX).read_to_string(&mut answer)?;
+    let status = answer.split(' ').nth(1).and_then(|status| status.parse().ok());
+    let status = status.ok_or_else(|| io::Error::other("the answer is not HTTP"))?;
+    let body = answer.split_once("\r\n\r\n").map_or("", |(_, body)| body);
+    Ok((status, body.to_owned()))
 }

@@ -27,6 +27,7 @@ use secrecy::ExposeSecret;
 use serde_json::json;
 
 use crate::config::{ConfigError, DatabaseArgs, SecretArgs};
+use crate::listener::Address;
 use crate::tls::TlsError;
 
 /// Why a command ends with another code than 0.
@@ -45,7 +46,7 @@ pub enum Error {
     #[error("cannot listen on {addr}: {source}")]
     Bind {
         /// The address.
-        addr: std::net::SocketAddr,
+        addr: Address,
         /// Why.
         source: io::Error,
     },

@@ -1,6 +1,5 @@
 //! `hookkeeper serve`: receives until it is told to stop.
 
-use std::net::{SocketAddr, TcpListener};
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -26,6 +25,7 @@ use crate::config::{
     Secret, SecretArgs, TlsArgs, TlsFiles, TokenArgs,
 };
 use crate::door::Door;
+use crate::listener::{Address, Listening};
 use crate::open_files::{self, CONNECTIONS_MAX, FILES_WANTED};
 use crate::questions::Questions;
 use crate::retention::{self, Retention};
@@ -69,12 +69,12 @@ pub struct Args {
 struct Config {
     database_path: PathBuf,
     secret: Option<Secret>,
-    bind_addr: SocketAddr,
+    bind_addr: Address,
     log_level: slog::Level,
     body_bytes_max: usize,
     client_connections_max: usize,
     api_token: Option<Secret>,
-    ops_bind_addr: Option<SocketAddr>,
+    ops_bind_addr: Option<Address>,
     trusted_proxies: Vec<IpNet>,
     allowed_hosts: Vec<String>,
     tls: Option<TlsFiles>,
@@ -137,16 +137,21 @@ async fn serve(config: Config, log: &Logger, guard: &LogGuard, metrics: Metrics)
     let mut signals = Signals::new().map_err(Error::io("wait for signals"))?;
 
     let tls = config.tls.clone().map(Tls::load).transpose()?;
-    let (listener, addr) = bind(config.bind_addr)?;
-    let ops = config.ops_bind_addr.map(bind).transpose()?;
-    let ops_addr = ops.as_ref().map(|(_, addr)| *addr);
+    let mut passed = Listening::passed().map_err(Error::io("take the sockets of LISTEN_FDS"))?.into_iter();
+    let Listening { listener, address: addr, file: _file } = bind(passed.next(), &config.bind_addr)?;
+    let ops = match (passed.next(), &config.ops_bind_addr) {
+        (Some(passed), _) => Some(passed),
+        (None, Some(addr)) => Some(bind(None, addr)?),
+        (None, None) => None,
+    };
+    let ops_addr = ops.as_ref().map(|ops| ops.address.clone());
 
     let store = Arc::new(open_store(&config, log, &metrics)?);
     if let Err(error) = store.ready().await {
         slog::error!(log, "messages can be read, but none can be stored"; "error" => %error);
     }
     metrics.watch(Arc::clone(&store)).expect("one store is watched");
-    warn_of_open_doors(&config, ops_addr.unwrap_or(addr), log);
+    warn_of_open_doors(&config, ops_addr.as_ref().unwrap_or(&addr), log);
     let connections_max = connections_max(log);
 
     retention::announce(config.retention, log);
@@ -171,10 +176,11 @@ async fn serve(config: Config, log: &Logger, guard: &LogGuard, metrics: Metrics)
         let limits = ConnectionLimits { all_max: connections_max, client_max: config.client_connections_max };
         app::serve(Data::clone(&app), listener, traffic, tls_config, limits).map_err(Error::io("serve"))
     };
+    let (ops, _ops_file) = ops.map_or((None, None), |ops| (Some(ops.listener), ops.file));
     let servers = match ops {
         None => vec![serve(listener, Traffic::All, connections_max)?],
         // Each has its half: whoever takes up all those for webhooks does not take away those for questions.
-        Some((ops, _)) => vec![
+        Some(ops) => vec![
             serve(listener, Traffic::Webhooks, connections_max / 2)?,
             serve(ops, Traffic::Questions, connections_max / 2)?,
         ],
@@ -219,13 +225,14 @@ fn open_store(config: &Config, log: &Logger, metrics: &Metrics) -> Result<Sqlite
     Ok(store?)
 }
 
-fn bind(addr: SocketAddr) -> Result<(TcpListener, SocketAddr), Error> {
-    let bound = app::bind(addr).and_then(|listener| listener.local_addr().map(|addr| (listener, addr)));
-    bound.map_err(|source| Error::Bind { addr, source })
+/// What systemd `passed`, or else what listens on `addr`.
+fn bind(passed: Option<Listening>, addr: &Address) -> Result<Listening, Error> {
+    let bound = passed.map_or_else(|| Listening::on(addr), Ok);
+    bound.map_err(|source| Error::Bind { addr: addr.clone(), source })
 }
 
 /// Says what an operator may have forgotten.
-fn warn_of_open_doors(config: &Config, questions_addr: SocketAddr, log: &Logger) {
+fn warn_of_open_doors(config: &Config, questions_addr: &Address, log: &Logger) {
     for doubt in config.secret.iter().flat_map(|secret| secret::doubts(secret.expose_secret())) {
         slog::warn!(log, "WEBHOOK_SECRET {}", doubt);
     }
@@ -241,7 +248,7 @@ fn warn_of_open_doors(config: &Config, questions_addr: SocketAddr, log: &Logger)
             "WEBHOOK_SECRET is not set (NUL bytes alone are none): webhooks are refused with 503"
         );
     }
-    if config.api_token.is_none() && !questions_addr.ip().is_loopback() {
+    if config.api_token.is_none() && !questions_addr.is_local() {
         slog::warn!(log, "API_TOKEN is not set: whoever reaches the address can read all messages";
             "addr" => %questions_addr);
     }

@@ -25,7 +25,8 @@ pub struct SecretArgs {
 /// Where requests come in.
 #[derive(clap::Args)]
 pub struct BindArgs {
-    /// Listening address, IP:PORT; port 0 takes a free one [default: 127.0.0.1:8000]
+    /// Listening address, IP:PORT (port 0 takes a free one) or unix:PATH. A socket that systemd opened (LISTEN_FDS)
+    /// takes its place [default: 127.0.0.1:8000]
     #[arg(long, env = "BIND_ADDR", hide_env_values = true)]
     pub bind_addr: Option<OsString>,
 }

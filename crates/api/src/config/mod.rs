@@ -7,7 +7,7 @@ pub(crate) mod secret;
 
 use std::ffi::{OsStr, OsString};
 use std::fmt;
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::path::PathBuf;
 
 use ipnet::IpNet;
@@ -15,6 +15,7 @@ use secrecy::SecretSlice;
 use slog::Level;
 
 use crate::host;
+use crate::listener::Address;
 use crate::open_files::CONNECTIONS_MAX;
 use crate::retention::Retention;
 
@@ -130,13 +131,13 @@ impl ConfigError {
     }
 
     /// The address to listen on.
-    pub fn bind_addr(&mut self, args: &BindArgs) -> Option<SocketAddr> {
+    pub fn bind_addr(&mut self, args: &BindArgs) -> Option<Address> {
         self.setting(
             "BIND_ADDR",
             args.bind_addr.as_deref(),
             BIND_ADDR_DEFAULT,
-            |addr| addr.parse().ok(),
-            "IP:PORT, as in 127.0.0.1:8000 or [::]:8000",
+            Address::parse,
+            "IP:PORT, as in 127.0.0.1:8000 or [::]:8000, or unix: and a path, as in unix:/run/hookkeeper.sock",
         )
     }
 
@@ -157,14 +158,14 @@ impl ConfigError {
     }
 
     /// The second address to listen on, if there is to be one.
-    pub fn ops_bind_addr(&mut self, args: &OpsBindArgs) -> Option<SocketAddr> {
+    pub fn ops_bind_addr(&mut self, args: &OpsBindArgs) -> Option<Address> {
         let addr = args.ops_bind_addr.as_deref().filter(|a| !a.is_empty())?;
         self.setting(
             "OPS_BIND_ADDR",
             Some(addr),
             "",
-            |addr| addr.parse().ok(),
-            "IP:PORT, as in 127.0.0.1:9000, or nothing",
+            Address::parse,
+            "IP:PORT, as in 127.0.0.1:9000, or unix: and a path, or nothing",
         )
     }
 

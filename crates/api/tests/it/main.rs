@@ -14,6 +14,7 @@ mod faults;
 mod files;
 mod health;
 mod http;
+mod listener;
 mod logs;
 mod messages;
 mod metrics;
