@@ -154,6 +154,7 @@ fn collect(
     limit: u64,
     offset: u64,
 ) -> rusqlite::Result<(Vec<i64>, u64)> {
+    let n_skipped = usize::try_from(offset).unwrap_or(usize::MAX);
     let n_kept = usize::try_from(limit + offset).unwrap_or(usize::MAX);
     let after = after.map(place_of);
     let mut total = 0;
@@ -176,8 +177,8 @@ fn collect(
         total += 1;
         keep_first(&mut first, n_kept, after, RowPlace::of(entry.place()));
     }
-    let page = first.into_sorted_vec().into_iter().skip(n_kept - usize::try_from(limit).unwrap_or(n_kept));
-    Ok((page.map(|place| place.seq).collect(), total))
+    let page = first.into_sorted_vec().into_iter().skip(n_skipped).map(|place| place.seq);
+    Ok((page.collect(), total))
 }
 
 fn keep_first(

@@ -7,6 +7,7 @@
 //!
 //! What another process reads (a backup, a check) is not held back: the log grows until it has ended.
 
+use std::mem;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
@@ -41,26 +42,29 @@ pub(super) struct LogKeeper {
     gate: LogGate,
     /// From when on the gate is closed.
     held_from_pages: i32,
+    /// Whether it is.
+    has_closed: bool,
 }
 
 impl LogKeeper {
     pub(super) fn new(gate: LogGate) -> Self {
-        Self { gate, held_from_pages: HELD_PAGES }
+        Self { gate, held_from_pages: HELD_PAGES, has_closed: false }
     }
 
-    /// To be called now and then while the log has so many pages. `restart` moves all of the log, waiting for up to
+    /// To be called now and then, also while the log is short, with the pages that it has. `restart` moves all of the log, waiting for up to
     /// [`RESTART_WAIT_MAX`], and tells whether it begins anew; so does this.
     pub(super) fn keep(&mut self, n_pages: i32, mut restart: impl FnMut() -> bool) -> bool {
         if n_pages < self.held_from_pages {
             if n_pages < HELD_PAGES {
                 self.held_from_pages = HELD_PAGES;
             }
-            self.gate.open();
+            self.open();
             return false;
         }
         self.gate.close();
+        self.has_closed = true;
         if self.gate.n_searches() > 0 {
-            if n_pages < self.held_from_pages + CUT_OFF_PAGES {
+            if n_pages < self.held_from_pages.saturating_add(CUT_OFF_PAGES) {
                 return false;
             }
             self.gate.cut_off();
@@ -71,8 +75,14 @@ impl LogKeeper {
         };
         // If it does not begin anew even so, another process reads from it, for nobody knows how long.
         self.held_from_pages = if is_anew { HELD_PAGES } else { n_pages.saturating_add(HELD_PAGES) };
-        self.gate.open();
+        self.open();
         is_anew
+    }
+
+    fn open(&mut self) {
+        if mem::take(&mut self.has_closed) {
+            self.gate.open();
+        }
     }
 }
 
@@ -151,9 +161,9 @@ impl LogGate {
     }
 
     /// A search is under way until what is returned is dropped.
-    pub(super) fn search(&self) -> Search {
+    pub(super) fn search(&self) -> Searching {
         self.0.n_searches.fetch_add(1, Ordering::SeqCst);
-        Search(self.clone())
+        Searching(self.clone())
     }
 
     /// Tells, whenever it is asked, whether a question that begins now was cut off.
@@ -165,9 +175,9 @@ impl LogGate {
 }
 
 /// A search under way.
-pub(super) struct Search(LogGate);
+pub(super) struct Searching(LogGate);
 
-impl Drop for Search {
+impl Drop for Searching {
     fn drop(&mut self) {
         self.0.0.n_searches.fetch_sub(1, Ordering::SeqCst);
     }
@@ -195,4 +205,50 @@ pub(super) fn checkpoint(db: &Connection, how: Checkpoint) -> rusqlite::Result<b
         }
     }
     .map(|is_blocked| !is_blocked)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_gate_is_closed_until_the_log_begins_anew() {
+        let gate = LogGate::new();
+        let mut keeper = LogKeeper::new(gate.clone());
+        let search = gate.search();
+        assert!(!keeper.keep(HELD_PAGES - 1, || unreachable!("it is short")) && !gate.is_closed());
+        assert!(!keeper.keep(HELD_PAGES, || unreachable!("a search is under way")) && gate.is_closed());
+        drop(search);
+        assert!(keeper.keep(HELD_PAGES + 1, || true) && !gate.is_closed());
+    }
+
+    /// SQLite may begin it anew by itself, as soon as the last search has ended.
+    #[test]
+    fn the_gate_is_opened_when_the_log_is_short_again() {
+        let gate = LogGate::new();
+        let mut keeper = LogKeeper::new(gate.clone());
+        let _search = gate.search();
+        assert!(!keeper.keep(HELD_PAGES, || unreachable!("a search is under way")) && gate.is_closed());
+        assert!(!keeper.keep(1, || unreachable!("it is short")) && !gate.is_closed());
+    }
+
+    #[test]
+    fn questions_are_cut_off_before_the_log_is_too_long_and_another_process_is_not_waited_for() {
+        let gate = LogGate::new();
+        let mut keeper = LogKeeper::new(gate.clone());
+        let (search, is_cut_off) = (gate.search(), gate.is_cut_off());
+        assert!(!keeper.keep(HELD_PAGES + CUT_OFF_PAGES - 1, || unreachable!("a search is under way")));
+        assert!(!is_cut_off());
+        assert!(keeper.keep(HELD_PAGES + CUT_OFF_PAGES, || true) && is_cut_off());
+        drop(search);
+        let mut n_restarts = 0;
+        let mut blocked = || {
+            n_restarts += 1;
+            false
+        };
+        assert!(!keeper.keep(HELD_PAGES, &mut blocked) && !gate.is_closed());
+        assert!(!keeper.keep(2 * HELD_PAGES - 1, &mut blocked) && !gate.is_closed());
+        assert!(!keeper.keep(2 * HELD_PAGES, &mut blocked) && !gate.is_closed());
+        assert_eq!(n_restarts, 4);
+    }
 }

@@ -16,7 +16,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::error::{is_damage, store_error};
 use super::listing::list;
-use super::log_gate::{Logs, Search};
+use super::log_gate::{Logs, Searching};
 use super::schema::{self, OpenError, SCHEMA_VERSION};
 use super::search::{self, Published, SearchIndex};
 use super::statistics::stats;
@@ -57,7 +57,7 @@ struct Turns {
 }
 
 /// A question's turn. Of a search, that it is under way, too.
-type Turn = (OwnedSemaphorePermit, Option<[Search; 2]>);
+type Turn = (OwnedSemaphorePermit, Option<[Searching; 2]>);
 
 impl Turns {
     fn new(n: u32, logs: Option<Logs>) -> Self {

@@ -312,6 +312,7 @@ impl Keeper {
         // SQLite moves it by itself, a thousand pages at a time, but while searches overlap it does not begin anew.
         let log_bytes = fs::metadata(&self.log).map_or(0, |log| log.len());
         let Some(index) = self.index.as_ref().filter(|_| log_bytes >= HELD_BYTES) else {
+            keeper.keep(0, || false);
             return;
         };
         let n_pages = index.query_row("PRAGMA wal_checkpoint(passive)", [], |row| row.get(1));

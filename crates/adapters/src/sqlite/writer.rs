@@ -145,7 +145,7 @@ impl Commit for Writer {
 
     /// Moves the write-ahead log into the database, if that is due.
     fn tidy(&mut self) {
-        if WAL_PAGES.get() < CHECKPOINT_PAGES || self.is_database_suspect {
+        if self.is_database_suspect {
             return;
         }
         let Self { inbox, log_keeper, is_database_suspect, .. } = self;
@@ -160,7 +160,9 @@ impl Commit for Writer {
                 false
             }
         };
-        checkpoint(Checkpoint::Passive);
+        if WAL_PAGES.get() >= CHECKPOINT_PAGES {
+            checkpoint(Checkpoint::Passive);
+        }
         if log_keeper.keep(WAL_PAGES.get(), || checkpoint(Checkpoint::Restart)) {
             WAL_PAGES.set(0);
         }
