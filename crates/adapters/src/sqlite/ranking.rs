@@ -13,7 +13,8 @@ use rusqlite::{Connection, Transaction, params};
 
 use super::sender_counts::{INDEXED_COUNT, TailSenders};
 
-/// Senders that are known by their counts: a hundred to each one of the ranking, in some hundred KiB.
+/// Senders that are known by their counts since all were looked at: a hundred to each one of the ranking, in some hundred
+/// KiB. As long as no count has fallen, those of the ranking are enough.
 const CANDIDATES_MAX: usize = 1_000;
 
 /// In the order of the ranking: the busiest first, then by sender in byte order.
@@ -23,6 +24,8 @@ pub(super) struct Ranking {
     counts: HashMap<Box<str>, u64>,
     /// The same, none of it after the bound.
     places: BTreeSet<Place>,
+    /// Candidates that there may be.
+    n_max: usize,
     /// All others come after it; `None` if there are no others.
     bound: Option<Place>,
     /// What the table `top_senders` has, the busiest first, and `totals.is_ranked` says that it holds.
@@ -51,6 +54,7 @@ impl Ranking {
         let mut ranking = Self {
             counts: HashMap::new(),
             places: BTreeSet::new(),
+            n_max: TOP_SENDERS_MAX.into(),
             bound: None,
             told: told(db)?,
             looked_at: None,
@@ -99,6 +103,7 @@ impl Ranking {
         let Some(looked_at) = self.looked_at.take() else {
             return Ok(());
         };
+        self.n_max = CANDIDATES_MAX;
         if looked_at.is_empty() {
             // Those who come to the tail later are raised.
             in_tail.totals().for_each(|(sender, total)| self.set(sender, total));
@@ -170,7 +175,7 @@ impl Ranking {
         }
         self.counts.insert(sender.into(), count);
         self.places.insert((Reverse(count), sender.into()));
-        if self.places.len() > CANDIDATES_MAX
+        if self.places.len() > self.n_max
             && let Some((_, least)) = self.places.pop_last()
         {
             self.counts.remove(&least);
