@@ -2,7 +2,7 @@
 //!
 //! The time that a message itself was stamped with is not asked: a clock that was years ahead or behind for a while has
 //! stamped messages wrongly, and these would go too early, or keep all later ones from going. A note covers every
-//! message before it.
+//! message before it. What the clock jumped over is no time that has passed: notes from before it move with it.
 
 use std::time::Duration;
 
@@ -40,8 +40,9 @@ pub(super) enum Reading {
     Trusted,
     /// It jumped some time ago, and has gone on since then, not for long enough.
     Settling,
-    /// It has gone on for long enough, and is trusted from now on.
-    Settled,
+    /// It has gone on for long enough, and is trusted from now on. It had jumped over so many microseconds, forwards or
+    /// back; 0 if there was no clock to be trusted before.
+    Settled(i64),
     /// It is not near the last reading; `None` if there was none.
     Jumped(Option<Timestamp>),
 }
@@ -54,10 +55,13 @@ pub(super) fn note(
 ) -> rusqlite::Result<(Reading, Option<Expiry>)> {
     let (clock, reading) = Clock::load(tx)?.read(keep.now.as_micros());
     clock.store(tx)?;
-    let Some(now_us) = clock.settled_us.filter(|_| matches!(reading, Reading::Trusted | Reading::Settled))
+    let Some(now_us) = clock.settled_us.filter(|_| matches!(reading, Reading::Trusted | Reading::Settled(_)))
     else {
         return Ok((reading, None));
     };
+    if let Reading::Settled(jump_us) = reading {
+        tx.execute("UPDATE arrivals SET at_us = at_us + ?1", [jump_us])?;
+    }
     if !tx.prepare("SELECT 1 FROM arrivals")?.exists([])? {
         derive(tx, now_us)?;
     }
@@ -135,7 +139,8 @@ impl Clock {
             (_, Some((first, last))) if is_near(last) => {
                 let last = last.max(now_us);
                 if last - first >= SETTLING_US {
-                    (Self { settled_us: Some(last), since: None }, Reading::Settled)
+                    let jump_us = self.settled_us.map_or(0, |before| first - before);
+                    (Self { settled_us: Some(last), since: None }, Reading::Settled(jump_us))
                 } else {
                     (Self { since: Some((first, last)), ..self }, Reading::Settling)
                 }
@@ -170,7 +175,7 @@ mod tests {
         assert!(readings(&mut clock, 101..124).iter().all(|r| *r == Reading::Settling));
         assert_eq!(
             readings(&mut clock, [124, 125, 149, 148]),
-            [Reading::Settled, Reading::Trusted, Reading::Trusted, Reading::Trusted]
+            [Reading::Settled(0), Reading::Trusted, Reading::Trusted, Reading::Trusted]
         );
         assert_eq!(clock.settled_us, Some(149 * HOUR), "it never goes back");
     }
@@ -187,6 +192,9 @@ mod tests {
         let mut clock = settled;
         assert_eq!(readings(&mut clock, [0, 1])[0], jumped, "back is a jump, too");
         assert_eq!(readings(&mut clock, [50_000]), [Reading::Jumped(Some(Timestamp::from_micros(HOUR)))]);
-        assert_eq!(readings(&mut clock, [50_012, 50_024]), [Reading::Settling, Reading::Settled]);
+        assert_eq!(
+            readings(&mut clock, [50_012, 50_024]),
+            [Reading::Settling, Reading::Settled(49_000 * HOUR)]
+        );
     }
 }

@@ -248,7 +248,7 @@ impl Inbox {
         let to = self.keep.take().map(|keep| keep.now);
         match (reading, to) {
             (Reading::Jumped(Some(from)), Some(to)) => self.events.push(Event::ClockJumped { from, to }),
-            (Reading::Settled, _) => self.events.push(Event::ClockSettled),
+            (Reading::Settled(_), _) => self.events.push(Event::ClockSettled),
             _ => {}
         }
         if let Some(expiry) = expiry {
