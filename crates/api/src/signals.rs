@@ -28,6 +28,9 @@ pub(crate) enum Signal {
 
 impl Signals {
     pub(crate) fn new() -> io::Result<Self> {
+        // A file that may not grow (`ulimit -f`, `LimitFSIZE=`) is a full disk: the write fails, and the process goes on.
+        // tokio handles the signal from now on, whether anybody waits for it or not.
+        drop(unix::signal(SignalKind::from_raw(rustix::process::Signal::XFSZ.as_raw()))?);
         Ok(Self {
             terminate: unix::signal(SignalKind::terminate())?,
             interrupt: unix::signal(SignalKind::interrupt())?,
