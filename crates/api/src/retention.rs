@@ -61,6 +61,8 @@ pub fn log_event(event: &Event, log: &Logger) {
         Event::ClockSettled => {
             slog::info!(log, "the clock has gone on for a day without a jump: what has expired is removed");
         }
+        // For who started the service, not for who reads its log.
+        Event::StartGoesOn => {}
         Event::SearchIndexRebuilt { why } => {
             slog::warn!(log, "the index of texts does not fit and is made anew"; "why" => why);
         }

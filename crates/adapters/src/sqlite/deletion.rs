@@ -13,6 +13,7 @@ use domain::message::MessageId;
 use rusqlite::{Connection, OptionalExtension, Transaction, TransactionBehavior, params};
 
 use super::check::{self, CheckError, Problem};
+use super::checkpoints;
 use super::key_filter::segment_of;
 use super::sender_counts::{self, count_indexed};
 use super::time_counts::TimeCounts;
@@ -110,6 +111,8 @@ pub fn delete(
         if is_log_empty {
             db.execute("DELETE FROM deletions", [])?;
         }
+        // What can't be moved now is moved by the next start.
+        let _ = checkpoints::move_all_and_close(&db);
         Ok(Deleted { messages, left_before, is_log_empty })
     };
     delete_all().map_err(sqlite)
@@ -138,6 +141,7 @@ fn remove_messages(
         }
         remove(&tx, digest, &seqs)?;
         tx.commit()?;
+        checkpoints::move_long_log(db)?;
         n_gone += seqs.len() as u64;
         progress(n_gone);
         if seqs.len() < BATCH_MESSAGES {

@@ -42,6 +42,8 @@ pub enum Event {
     /// What is done while no message waits has failed: removing what has expired, ranking the senders. The next
     /// commit goes on with it.
     ChoresFailed(StoreError),
+    /// A start is at work, and not done yet.
+    StartGoesOn,
     /// The index of texts does not fit, or is damaged, and is made anew.
     SearchIndexRebuilt {
         /// What is wrong with it.

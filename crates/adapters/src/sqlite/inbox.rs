@@ -9,6 +9,7 @@ use rusqlite::{Connection, Transaction, TransactionBehavior, params};
 
 use super::arrivals::{self, Keep, Reading};
 use super::batch;
+use super::checkpoints;
 use super::error::store_error;
 use super::event::Event;
 use super::expiry::{self, Expiry};
@@ -485,27 +486,32 @@ fn data_version(db: &Connection) -> rusqlite::Result<i64> {
 /// Indexes what an older version, which had other indexes, left to be indexed. This version leaves two runs at most, and
 /// goes on with these.
 fn index_backlog(db: &mut Connection, tail: &Tail, shape: Shape) -> rusqlite::Result<()> {
+    let has_backlog = |(indexed_seq, last_seq)| last_seq > end_of_run(end_of_run(indexed_seq));
     let mut known = None;
-    loop {
-        let (indexed_seq, last_seq) = bounds(db)?;
-        let end_seq = end_of_run(indexed_seq);
-        if last_seq <= end_of_run(end_seq) {
+    while has_backlog(bounds(db)?) {
+        let tx = db.transaction_with_behavior(TransactionBehavior::Immediate)?;
+        // Another server may have done some of it meanwhile: what is added to counts must be added once.
+        let (indexed_seq, last_seq) = bounds(&tx)?;
+        if !has_backlog((indexed_seq, last_seq)) {
             return Ok(());
         }
+        let data_version = data_version(&tx)?;
         let (mut filter, mut archive) = match known.take() {
-            Some(known) => known,
-            None => {
-                let archive = Archive::read(db, shape, segment_of(last_seq))?;
-                (read_filter(db, KeyFilter::default(), &archive, 0..=segment_of(last_seq))?, archive)
+            Some((version, filter, archive)) if version == data_version => (filter, archive),
+            _ => {
+                let archive = Archive::read(&tx, shape, segment_of(last_seq))?;
+                (read_filter(&tx, KeyFilter::default(), &archive, 0..=segment_of(last_seq))?, archive)
             }
         };
-        let mut run = Run::new(tail.stored(db, indexed_seq, end_seq)?);
-        let tx = db.transaction_with_behavior(TransactionBehavior::Immediate)?;
+        let end_seq = end_of_run(indexed_seq);
+        let mut run = Run::new(tail.stored(&tx, indexed_seq, end_seq)?);
         run.write(&tx, &mut filter, usize::MAX)?;
         tx.commit()?;
         archive.write_all(db, &mut filter, segment_of(end_seq + 1))?;
-        known = Some((filter, archive));
+        known = Some((data_version, filter, archive));
+        checkpoints::move_long_log(db)?;
     }
+    Ok(())
 }
 
 /// Puts filters into the database for which memory has no room, as an older version left them.

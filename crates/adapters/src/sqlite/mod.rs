@@ -9,6 +9,7 @@ mod backup;
 mod batch;
 mod check;
 mod check_indexes;
+mod checkpoints;
 mod deletion;
 mod error;
 mod event;
@@ -34,6 +35,7 @@ mod search;
 mod search_check;
 mod sender_counts;
 mod start_lock;
+mod start_progress;
 mod statistics;
 mod tail;
 mod time_counts;
@@ -132,10 +134,14 @@ impl SqliteStore {
     pub fn open(mut options: SqliteOptions) -> Result<Self, OpenError> {
         let (path, _alone) = schema::prepare(&options.path)?;
         options.path.clone_from(&path);
-        let db = schema::open_and_migrate(&path)?;
+        let sqlite = |source| OpenError::Sqlite { path: path.clone(), source };
+        (options.on_event)(Event::StartGoesOn);
+        let mut db = schema::open(&path)?;
+        start_progress::tell(&db, Arc::clone(&options.on_event)).map_err(sqlite)?;
+        schema::migrate(&mut db, &path)?;
         let tail = Tail::new(options.digest);
-        let inbox = Inbox::open(db, tail.clone())
-            .map_err(|source| OpenError::Sqlite { path: path.clone(), source })?;
+        let inbox = Inbox::open(db, tail.clone()).map_err(sqlite)?;
+        start_progress::end(inbox.db()).map_err(sqlite)?;
         let presence =
             Presence::of(&path).map_err(|source| OpenError::Place { path: path.clone(), source })?;
         let presence = Arc::new(presence);
@@ -206,7 +212,10 @@ impl SqliteStore {
 /// [`OpenError`]; a database made by a newer version is left as it is.
 pub fn migrate(path: &Path) -> Result<(), OpenError> {
     let (path, _alone) = schema::prepare(path)?;
-    schema::open_and_migrate(&path).map(drop)
+    let db = schema::open_and_migrate(&path)?;
+    // What can't be moved now is moved by the next start.
+    let _ = checkpoints::move_all_and_close(&db);
+    Ok(())
 }
 
 /// Removes those of these files beside the database that are there.

@@ -14,7 +14,7 @@ use rustix::process::geteuid;
 
 use super::backup::folder_of;
 use super::start_lock::StartLock;
-use super::{beside, location, page_cache, private};
+use super::{beside, checkpoints, location, page_cache, private};
 
 mod embedded {
     refinery::embed_migrations!("../../migrations/sqlite");
@@ -186,16 +186,27 @@ pub(super) fn prepare(path: &Path) -> Result<(PathBuf, StartLock), OpenError> {
 
 /// Opens the database for writing and brings its schema up to date.
 pub(super) fn open_and_migrate(path: &Path) -> Result<Connection, OpenError> {
+    let mut db = open(path)?;
+    migrate(&mut db, path)?;
+    Ok(db)
+}
+
+/// Opens the database for writing, as it is.
+pub(super) fn open(path: &Path) -> Result<Connection, OpenError> {
     refuse_lost(path)?;
     settle_what_is_seen(path)?;
     refuse_others(path)?;
-    let mut db = open_writer(path)?;
+    open_writer(path)
+}
+
+/// Brings the schema up to date.
+pub(super) fn migrate(db: &mut Connection, path: &Path) -> Result<(), OpenError> {
     // Grouped: all that is missing in one transaction, with the record of it.
     let runner = runner(embedded::migrations::runner().get_migrations());
     runner
-        .run(&mut db)
+        .run(db)
         .map_err(|source| OpenError::Migrate { path: path.to_owned(), source: Box::new(source) })?;
-    Ok(db)
+    checkpoints::move_long_log(db).map_err(|source| OpenError::Sqlite { path: path.to_owned(), source })
 }
 
 fn runner(migrations: &[Migration]) -> Runner {
@@ -209,6 +220,8 @@ pub(super) fn open_writer(path: &Path) -> Result<Connection, OpenError> {
     private::tighten(path);
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let db = Connection::open_with_flags(path, flags).map_err(sqlite)?;
+    // Before anything is written.
+    checkpoints::take_over(&db).map_err(sqlite)?;
     let mode = prepare_writer(&db).map_err(sqlite)?;
     if mode != "wal" {
         return Err(OpenError::NoWal { path: path.to_owned(), mode });

@@ -1,24 +1,22 @@
 //! The one thread that writes: the connection that group commit commits with.
 
-use std::cell::Cell;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use domain::message::NewMessage;
 use domain::store::{Appended, StoreError, StoreErrorKind};
-use rusqlite::config::DbConfig;
-use rusqlite::{Connection, ffi};
 
 use super::arrivals::Keep;
+use super::checkpoints::{CHECKPOINT_PAGES, is_failed_flush, log_pages};
 use super::event::Event;
 use super::expiry::Expiry;
 use super::group_commit::{Bounds, Commit, Queue, group_commit};
 use super::inbox::{self, Inbox};
 use super::log_gate::{Checkpoint, LogKeeper, checkpoint};
 use super::presence::Presence;
-use super::{CommitReport, SqliteOptions, beside, page_cache};
+use super::{CommitReport, SqliteOptions, beside, checkpoints, page_cache};
 
 /// Deliveries that may wait. At the slowest disk worth having (100 flushes a second, batches of 512)
 /// they are committed within a tenth of a second.
@@ -34,16 +32,6 @@ pub const BATCH_MESSAGES_MAX: usize = 512;
 /// Bytes of the messages of one commit, for the same reason.
 const BATCH_BYTES_MAX: usize = 8 << 20;
 
-/// Pages in the write-ahead log from which on it is moved into the database (4 MiB of 4 KiB pages). SQLite would do it
-/// before the commit returns. What comes in waits for some milliseconds; with four times as many pages for four times
-/// as long, and little less is written, since few pages are written again and again.
-const CHECKPOINT_PAGES: i32 = 1024;
-
-thread_local! {
-    /// Pages in the write-ahead log after the last commit of this thread.
-    static WAL_PAGES: Cell<i32> = const { Cell::new(0) };
-}
-
 /// Starts the thread. It ends when the queue is closed, or with the last who could append.
 pub(super) fn start(
     inbox: Inbox,
@@ -57,7 +45,6 @@ pub(super) fn start(
         batch_messages_max: options.batch_messages_max,
         batch_bytes_max: BATCH_BYTES_MAX,
     };
-    take_over_checkpoints(inbox.db());
     let orders = Orders::default();
     let writer = Writer {
         log: beside(&options.path, "-wal"),
@@ -160,11 +147,11 @@ impl Commit for Writer {
                 false
             }
         };
-        if WAL_PAGES.get() >= CHECKPOINT_PAGES {
+        if log_pages() >= CHECKPOINT_PAGES {
             checkpoint(Checkpoint::Passive);
         }
-        if log_keeper.keep(WAL_PAGES.get(), || checkpoint(Checkpoint::Restart)) {
-            WAL_PAGES.set(0);
+        if log_keeper.keep(log_pages(), || checkpoint(Checkpoint::Restart)) {
+            checkpoints::begun_anew();
         }
     }
 
@@ -184,13 +171,8 @@ impl Commit for Writer {
         if self.is_database_suspect || self.presence.verify().is_err() {
             return;
         }
-        // Without waiting: what another process keeps from being moved stays in the log, and the next
-        // start moves it.
-        let _ = self.inbox.db().busy_timeout(Duration::ZERO);
-        if self.inbox.db().execute_batch("PRAGMA wal_checkpoint(truncate)").is_ok() {
-            // SQLite then removes the log.
-            let _ = self.inbox.db().set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, false);
-        }
+        // What can't be moved now is moved by the next start.
+        let _ = checkpoints::move_all_and_close(self.inbox.db());
     }
 }
 
@@ -216,17 +198,4 @@ impl Writer {
         }
         Ok(())
     }
-}
-
-/// Takes over the moving of the write-ahead log from SQLite, which does it inside a commit and when it closes.
-fn take_over_checkpoints(db: &Connection) {
-    db.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true).expect("SQLite has this setting");
-    db.wal_hook(Some(|_, pages| {
-        WAL_PAGES.set(pages);
-        Ok(())
-    }));
-}
-
-fn is_failed_flush(error: &rusqlite::Error) -> bool {
-    error.sqlite_error().is_some_and(|error| error.extended_code == ffi::SQLITE_IOERR_FSYNC)
 }

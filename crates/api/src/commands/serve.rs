@@ -7,7 +7,7 @@ use actix_web::dev::Server;
 use actix_web::web::Data;
 use adapters::clock::SystemClock;
 use adapters::signature::{XSignature, sha256};
-use adapters::sqlite::{BATCH_MESSAGES_MAX, SqliteOptions, SqliteStore};
+use adapters::sqlite::{BATCH_MESSAGES_MAX, Event, SqliteOptions, SqliteStore};
 use domain::ingest::Ingest;
 use domain::query::MessageQuery;
 use domain::signature::SignatureVerifier;
@@ -34,6 +34,10 @@ use crate::telemetry::log::{self, LogGuard};
 use crate::telemetry::metrics::Metrics;
 use crate::telemetry::stdout::Stdout;
 use crate::tls::Tls;
+
+/// For one step of a start, from one sign of it to the next: moving a long log on a slow disk. systemd kills a start that
+/// takes longer.
+const START_STEP_USEC_MAX: u32 = 300_000_000;
 
 /// Serve: receive webhooks, answer queries (also the default).
 ///
@@ -218,6 +222,10 @@ fn open_store(config: &Config, log: &Logger, metrics: &Metrics) -> Result<Sqlite
         batch_messages_max: BATCH_MESSAGES_MAX,
         on_commit: Box::new(move |report| of_commits.committed(report)),
         on_event: Arc::new(move |event| {
+            if let Event::StartGoesOn = event {
+                // systemd kills what does not say that it goes on; whether it hears is its own affair.
+                let _ = sd_notify::notify(&[NotifyState::ExtendTimeoutUsec(START_STEP_USEC_MAX)]);
+            }
             of_events.happened(&event);
             retention::log_event(&event, &log);
         }),

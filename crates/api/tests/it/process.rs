@@ -3,6 +3,7 @@
 use std::fs::Permissions;
 use std::io::ErrorKind;
 use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::UnixDatagram;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Output, Stdio};
@@ -12,6 +13,7 @@ use std::time::{Duration, Instant};
 use rusqlite::Connection as Database;
 use rustix::process::{Pid, Signal, geteuid, kill_process};
 use serde_json::json;
+use tempfile::TempDir;
 
 use crate::test_app::{
     Connection, EXAMPLE, SECRET, TestApp, UNSET, hookkeeper, request, skipped, wait_for, webhook,
@@ -383,4 +385,53 @@ fn an_unset_secret_is_as_good_as_an_empty_one() {
     app.stop();
     assert_eq!(Arc::strong_count(&folder), 1);
     assert_eq!(TestApp::on(folder, &[]).receive(EXAMPLE).status, 200, "it works once there is one");
+}
+
+/// Reads what a service manager is told until the service is ready.
+fn told_until_ready(folder: &Arc<TempDir>) -> Vec<String> {
+    let socket = UnixDatagram::bind(folder.path().join("notify")).unwrap();
+    socket.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
+    let path = folder.path().join("notify");
+    let app = TestApp::on(Arc::clone(folder), &[("NOTIFY_SOCKET", path.to_str().unwrap())]);
+    std::fs::remove_file(&path).unwrap();
+    let mut told = Vec::new();
+    let mut bytes = [0; 4096];
+    loop {
+        let n = socket.recv(&mut bytes).unwrap();
+        told.push(String::from_utf8(bytes[..n].to_vec()).unwrap());
+        if told.last().unwrap().contains("READY=1") {
+            app.stop();
+            return told;
+        }
+    }
+}
+
+/// A long migration was killed by systemd after 90 s, and begun again for ever. Method: a database of the first version,
+/// and what it takes to index its messages.
+#[test]
+fn a_start_that_migrates_tells_systemd_that_it_goes_on() {
+    let folder = Arc::new(tempfile::tempdir().unwrap());
+    let is_extension = |line: &&String| line.contains("EXTEND_TIMEOUT_USEC=");
+    let n_told = told_until_ready(&folder).iter().filter(is_extension).count();
+    assert!(n_told >= 1, "what comes before the first look may take long, too");
+
+    let (current, old) = (folder.path().join("data/app.db"), folder.path().join("old.db"));
+    let db = Database::open(&old).unwrap();
+    db.execute_batch(include_str!("../../../../migrations/sqlite/V1__inbox.sql")).unwrap();
+    db.execute("ATTACH ?1 AS current", [current.to_str()]).unwrap();
+    db.execute_batch(
+        "CREATE TABLE refinery_schema_history AS SELECT * FROM current.refinery_schema_history WHERE version = 1; \
+         DETACH current; \
+         INSERT INTO messages WITH RECURSIVE n(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM n WHERE n < 40000) \
+         SELECT n, 1, 'm' || n, '+1', '+2', '2025-01-15T10:00:00Z', 1736935200000000, '', NULL, n, zeroblob(32), x'' FROM n; \
+         INSERT INTO senders VALUES ('+1', 40000); INSERT INTO top_senders VALUES ('+1', 40000); \
+         UPDATE totals SET message_count = 40000, sender_count = 1",
+    )
+    .unwrap();
+    drop(db);
+    std::fs::remove_dir_all(folder.path().join("data")).unwrap();
+    std::fs::create_dir(folder.path().join("data")).unwrap();
+    std::fs::rename(&old, &current).unwrap();
+    let told = told_until_ready(&folder);
+    assert!(told.iter().filter(is_extension).count() > n_told, "{told:?}");
 }
