@@ -9,6 +9,8 @@ use rustls::pki_types::pem::{Error as PemError, PemObject};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
+use x509_parser::certificate::X509Certificate;
+use x509_parser::prelude::FromDer;
 
 use crate::config::TlsFiles;
 use crate::small_file;
@@ -72,6 +74,14 @@ impl Tls {
         let renewed = read(&self.files, &self.provider)?;
         *self.current.0.write().unwrap_or_else(PoisonError::into_inner) = renewed;
         Ok(())
+    }
+
+    /// The file of the certificate that is presented, and the Unix time at which that ends.
+    #[must_use]
+    pub fn expiry(&self) -> Option<(&Path, i64)> {
+        let current = self.current.0.read().unwrap_or_else(PoisonError::into_inner);
+        let (_, certificate) = X509Certificate::from_der(current.cert.first()?).ok()?;
+        Some((&self.files.cert, certificate.validity().not_after.timestamp()))
     }
 
     /// # Errors

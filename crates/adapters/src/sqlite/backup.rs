@@ -10,7 +10,7 @@ use rusqlite::backup::{Backup, StepResult};
 use rusqlite::{Connection, OpenFlags, ffi};
 
 use super::check::{self, CheckError, Problem, Report};
-use super::{Digest, beside};
+use super::{Digest, beside, last_backup, location};
 
 /// Pages between two reports of progress: 1 MiB.
 const STEP_PAGES: i32 = 256;
@@ -117,6 +117,8 @@ pub fn backup(
         _ => file(e.error),
     })?;
     File::open(folder).and_then(|folder| folder.sync_all()).map_err(file)?;
+    // Who may only read there can't note it; the backup is whole all the same.
+    let _ = location::resolve(path).and_then(|path| last_backup::note(&path, dest));
     Ok(report)
 }
 

@@ -19,6 +19,7 @@ mod group_commit;
 mod inbox;
 mod key_archive;
 mod key_filter;
+mod last_backup;
 mod listing;
 mod location;
 mod log_gate;
@@ -116,14 +117,16 @@ pub struct CommitReport {
 pub struct Usage {
     /// Deliveries that wait for a commit.
     pub queue_depth: usize,
-    /// Size of the database file.
-    pub database_bytes: u64,
+    /// Size of all files of the database: its own, its write-ahead log, the index of texts.
+    pub store_bytes: u64,
     /// Size of the write-ahead log.
     pub wal_bytes: u64,
     /// What is left on its file system for a process that is not root's.
     pub disk_free_bytes: u64,
     /// Size of its file system.
     pub disk_size_bytes: u64,
+    /// How long after 1970 the last backup was made.
+    pub last_backup: Option<Duration>,
 }
 
 impl SqliteStore {
@@ -198,10 +201,11 @@ impl SqliteStore {
         let blocks = |n: fn(&StatVfs) -> u64| disk.as_ref().map_or(0, |d| n(d).saturating_mul(d.f_frsize));
         Usage {
             queue_depth: self.queue.depth(),
-            database_bytes: bytes(&self.path),
+            store_bytes: private::SUFFIXES.map(|suffix| bytes(&beside(&self.path, suffix))).iter().sum(),
             wal_bytes: bytes(&beside(&self.path, "-wal")),
             disk_free_bytes: blocks(|d| d.f_bavail),
             disk_size_bytes: blocks(|d| d.f_blocks),
+            last_backup: last_backup::made_at(&self.path),
         }
     }
 }

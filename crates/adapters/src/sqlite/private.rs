@@ -10,7 +10,7 @@ use rustix::process::geteuid;
 
 use super::beside;
 
-const FILE_MODE: u32 = 0o600;
+pub(super) const FILE_MODE: u32 = 0o600;
 
 const FOLDER_MODE: u32 = 0o700;
 
@@ -18,7 +18,7 @@ const FOLDER_MODE: u32 = 0o700;
 const OTHERS: u32 = 0o007;
 
 /// All files of a database: SQLite's, and the index of texts with its own.
-const SUFFIXES: [&str; 6] = ["", "-wal", "-shm", "-search", "-search-wal", "-search-shm"];
+pub(super) const SUFFIXES: [&str; 6] = ["", "-wal", "-shm", "-search", "-search-wal", "-search-shm"];
 
 /// Makes an empty file if there is none, which SQLite takes for an empty database. What SQLite makes beside it gets
 /// the same mode.

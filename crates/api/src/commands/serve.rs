@@ -33,6 +33,7 @@ use crate::signals::{self, Signal, Signals};
 use crate::telemetry::log::{self, LogGuard};
 use crate::telemetry::metrics::Metrics;
 use crate::telemetry::stdout::Stdout;
+use crate::telemetry::text_index;
 use crate::tls::Tls;
 
 /// For one step of a start, from one sign of it to the next: moving a long log on a slow disk. systemd kills a start that
@@ -155,6 +156,8 @@ async fn serve(config: Config, log: &Logger, guard: &LogGuard, metrics: Metrics)
         slog::error!(log, "messages can be read, but none can be stored"; "error" => %error);
     }
     metrics.watch(Arc::clone(&store)).expect("one store is watched");
+    actix_web::rt::spawn(text_index::watch(Arc::clone(&store), metrics.clone()));
+    note_expiry(tls.as_ref(), &metrics);
     warn_of_open_doors(&config, ops_addr.as_ref().unwrap_or(&addr), log);
     let connections_max = connections_max(log);
 
@@ -169,7 +172,7 @@ async fn serve(config: Config, log: &Logger, guard: &LogGuard, metrics: Metrics)
         ),
         query: Arc::clone(&store) as _,
         log: log.clone(),
-        metrics,
+        metrics: metrics.clone(),
         door: Door::new(config.api_token, config.trusted_proxies, config.allowed_hosts),
         body_bytes_max: config.body_bytes_max,
         budgets: Budgets::default(),
@@ -199,7 +202,10 @@ async fn serve(config: Config, log: &Logger, guard: &LogGuard, metrics: Metrics)
     let stop_signal = loop {
         match signals.next().await {
             Signal::Stop(name) => break name,
-            Signal::Reload => reload(tls.as_ref(), log),
+            Signal::Reload => {
+                reload(tls.as_ref(), log);
+                note_expiry(tls.as_ref(), &metrics);
+            }
             Signal::ToggleDebug => guard.toggle_debug(log),
         }
     };
@@ -270,6 +276,13 @@ fn connections_max(log: &Logger) -> usize {
             "connections_max" => connections_max, "files_wanted" => FILES_WANTED);
     }
     connections_max
+}
+
+/// Notes when the certificate that is presented now ends.
+fn note_expiry(tls: Option<&Tls>, metrics: &Metrics) {
+    if let Some((file, at)) = tls.and_then(Tls::expiry) {
+        metrics.set_certificate_expiry(file, at);
+    }
 }
 
 fn reload(tls: Option<&Tls>, log: &Logger) {

@@ -27,6 +27,17 @@ pub(crate) fn document() -> &'static str {
     &DOCUMENT
 }
 
+/// Every path with every status that it may be answered with.
+pub(crate) fn answers() -> Vec<(String, String)> {
+    let mut answers = Vec::new();
+    for (path, item) in make().paths.paths {
+        for operation in [item.get, item.post].into_iter().flatten() {
+            answers.extend(operation.responses.responses.into_keys().map(|status| (path.clone(), status)));
+        }
+    }
+    answers
+}
+
 fn make() -> OpenApi {
     let mut openapi = Described::openapi();
     openapi.info.title = "Hookkeeper".to_owned();

@@ -1,5 +1,6 @@
 //! The metrics: names, meanings and buckets are all here.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,10 +10,12 @@ use prometheus::core::{Collector, Desc};
 use prometheus::process_collector::ProcessCollector;
 use prometheus::proto::MetricFamily;
 use prometheus::{
-    Encoder, GaugeVec, Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, Opts, Registry,
+    Encoder, Gauge, GaugeVec, Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, Opts, Registry,
     TextEncoder,
 };
 
+use super::request::UNKNOWN_PATH;
+use crate::openapi;
 use crate::places::PlaceMetrics;
 
 /// Every value of `result`.
@@ -44,6 +47,7 @@ pub struct Metrics {
     http_requests: IntCounterVec,
     webhook_requests: IntCounterVec,
     request_latency: Histogram,
+    webhook_seconds: Histogram,
     commit_batch: Histogram,
     commit_seconds: Histogram,
     commit_failures: IntCounter,
@@ -55,6 +59,8 @@ pub struct Metrics {
     last_message: GaugeVec,
     connections: PlaceMetrics,
     handshakes: PlaceMetrics,
+    unindexed_texts: IntGauge,
+    certificate_expiry: GaugeVec,
 }
 
 impl Metrics {
@@ -76,6 +82,13 @@ impl Metrics {
             request_latency: Histogram::with_opts(
                 HistogramOpts::new("request_latency_ms", "Milliseconds from a request's head to its answer.")
                     .buckets(LATENCY_MS_BUCKETS.to_vec()),
+            )?,
+            webhook_seconds: Histogram::with_opts(
+                HistogramOpts::new(
+                    "hookkeeper_webhook_seconds",
+                    "Duration of one POST to the webhook, from its head to its answer, whatever that is.",
+                )
+                .buckets(LATENCY_MS_BUCKETS.map(|ms| ms / 1000.0).to_vec()),
             )?,
             commit_batch: Histogram::with_opts(
                 HistogramOpts::new(
@@ -118,6 +131,17 @@ impl Metrics {
             )?,
             connections: PlaceMetrics::new(&registry, "hookkeeper_connections", "Connections")?,
             handshakes: PlaceMetrics::new(&registry, "hookkeeper_handshakes", "TLS handshakes under way")?,
+            unindexed_texts: IntGauge::new(
+                "hookkeeper_unindexed_texts",
+                "Messages that the index of texts does not have yet, as of the last look.",
+            )?,
+            certificate_expiry: GaugeVec::new(
+                Opts::new(
+                    "hookkeeper_tls_certificate_expiry_timestamp_seconds",
+                    "Unix time at which the certificate of TLS_CERT ends.",
+                ),
+                &["file"],
+            )?,
             registry,
         };
         debug_assert_eq!(1 << 9, BATCH_MESSAGES_MAX, "the last bucket is the largest batch");
@@ -134,10 +158,15 @@ impl Metrics {
         for kind in EXPIRED_KINDS {
             metrics.expired.with_label_values(&[kind]);
         }
-        let collectors: [Box<dyn Collector>; 14] = [
+        for (path, status) in openapi::answers() {
+            metrics.http_requests.with_label_values(&[&path, &status]);
+        }
+        metrics.http_requests.with_label_values(&[UNKNOWN_PATH, "404"]);
+        let collectors: Vec<Box<dyn Collector>> = vec![
             Box::new(metrics.http_requests.clone()),
             Box::new(metrics.webhook_requests.clone()),
             Box::new(metrics.request_latency.clone()),
+            Box::new(metrics.webhook_seconds.clone()),
             Box::new(metrics.commit_batch.clone()),
             Box::new(metrics.commit_seconds.clone()),
             Box::new(metrics.commit_failures.clone()),
@@ -147,6 +176,8 @@ impl Metrics {
             Box::new(metrics.log_lines_lost.clone()),
             Box::new(metrics.ready.clone()),
             Box::new(metrics.last_message.clone()),
+            Box::new(metrics.unindexed_texts.clone()),
+            Box::new(metrics.certificate_expiry.clone()),
             Box::new(build),
             Box::new(ProcessCollector::for_self()),
         ];
@@ -181,8 +212,20 @@ impl Metrics {
     }
 
     /// Counts what became of one POST to the webhook.
-    pub fn webhook(&self, result: &str) {
+    pub fn webhook(&self, result: &str, latency: Duration) {
         self.webhook_requests.with_label_values(&[result]).inc();
+        self.webhook_seconds.observe(latency.as_secs_f64());
+    }
+
+    /// Notes how many messages the index of texts does not have.
+    pub fn set_unindexed_texts(&self, n: u64) {
+        self.unindexed_texts.set(i64::try_from(n).unwrap_or(i64::MAX));
+    }
+
+    /// Notes when the certificate in a file ends.
+    pub fn set_certificate_expiry(&self, file: &Path, at: i64) {
+        // Exact until the year 285 million.
+        self.certificate_expiry.with_label_values(&[&*file.to_string_lossy()]).set(at as f64);
     }
 
     /// For the log to count in.
@@ -244,6 +287,7 @@ struct UsageCollector {
     queue_depth: IntGauge,
     queue_capacity: IntGauge,
     store_bytes: IntGauge,
+    last_backup: Gauge,
     wal_bytes: IntGauge,
     disk_free_bytes: IntGauge,
     disk_size_bytes: IntGauge,
@@ -255,7 +299,11 @@ impl UsageCollector {
             store,
             queue_depth: IntGauge::new("hookkeeper_queue_depth", "Deliveries that wait for a commit.")?,
             queue_capacity: IntGauge::new("hookkeeper_queue_capacity", "Deliveries that may wait.")?,
-            store_bytes: IntGauge::new("hookkeeper_store_bytes", "Size of the database file.")?,
+            store_bytes: IntGauge::new("hookkeeper_store_bytes", "Size of all files of the database.")?,
+            last_backup: Gauge::new(
+                "hookkeeper_last_backup_timestamp_seconds",
+                "Unix time of the last backup; not there before the first.",
+            )?,
             wal_bytes: IntGauge::new("hookkeeper_wal_bytes", "Size of the write-ahead log.")?,
             disk_free_bytes: IntGauge::new(
                 "hookkeeper_disk_free_bytes",
@@ -282,7 +330,7 @@ impl UsageCollector {
 
 impl Collector for UsageCollector {
     fn desc(&self) -> Vec<&Desc> {
-        self.gauges().into_iter().flat_map(Collector::desc).collect()
+        self.gauges().into_iter().flat_map(Collector::desc).chain(self.last_backup.desc()).collect()
     }
 
     fn collect(&self) -> Vec<MetricFamily> {
@@ -290,10 +338,15 @@ impl Collector for UsageCollector {
         let gauge = |n: u64| i64::try_from(n).unwrap_or(i64::MAX);
         self.queue_depth.set(gauge(usage.queue_depth as u64));
         self.queue_capacity.set(gauge(QUEUE_DELIVERIES_MAX as u64));
-        self.store_bytes.set(gauge(usage.database_bytes));
+        self.store_bytes.set(gauge(usage.store_bytes));
         self.wal_bytes.set(gauge(usage.wal_bytes));
         self.disk_free_bytes.set(gauge(usage.disk_free_bytes));
         self.disk_size_bytes.set(gauge(usage.disk_size_bytes));
-        self.gauges().into_iter().flat_map(Collector::collect).collect()
+        let mut families: Vec<_> = self.gauges().into_iter().flat_map(Collector::collect).collect();
+        if let Some(at) = usage.last_backup {
+            self.last_backup.set(at.as_secs_f64());
+            families.extend(self.last_backup.collect());
+        }
+        families
     }
 }

@@ -4,3 +4,4 @@ pub mod log;
 pub mod metrics;
 pub mod request;
 pub(crate) mod stdout;
+pub mod text_index;

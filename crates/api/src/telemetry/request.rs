@@ -21,7 +21,7 @@ use crate::error::ApiError;
 use crate::routes;
 
 /// The `path` of `http_requests_total` for all paths that are not ours.
-const UNKNOWN_PATH: &str = "unknown";
+pub(super) const UNKNOWN_PATH: &str = "unknown";
 
 /// Longest path in a log line, in bytes; longer ones are a scanner's.
 const PATH_BYTES_LOGGED_MAX: usize = 256;
@@ -68,7 +68,7 @@ fn finish<B>(app: &App, response: &ServiceResponse<B>, request_id: &str, started
     let is_webhook = request.method() == Method::POST && route.as_deref() == Some(routes::WEBHOOK);
     let webhook = is_webhook.then(|| WebhookLine::new(response, error));
     if let Some(webhook) = &webhook {
-        metrics.webhook(webhook.result);
+        metrics.webhook(webhook.result, latency);
     }
     if let Some(receipt) = response.response().extensions().get::<Receipt>()
         && receipt.outcome == Outcome::Created

@@ -320,6 +320,13 @@ fn tls_is_served_and_a_renewed_certificate_is_taken_up_on_sighup() {
     app.signal(Signal::HUP);
     app.log_line(|line| line["msg"] == "reloaded TLS_CERT and TLS_KEY");
     assert_eq!(second.get(&url).call().unwrap().status(), 200);
+
+    // When it ends is a metric: rcgen's certificates do in the year 4096.
+    let url = url.replace("/health/ready", "/metrics");
+    let metrics = second.get(&url).call().unwrap().body_mut().read_to_string().unwrap();
+    let expiry =
+        format!("hookkeeper_tls_certificate_expiry_timestamp_seconds{{file=\"{cert}\"}} 67090118400");
+    assert!(metrics.lines().any(|line| line == expiry), "{metrics}");
 }
 
 /// A TLS record has up to 16 KiB, of which a connection reads a part at once: the rest must not be left behind.

@@ -6,7 +6,7 @@ use std::process::{Command, Stdio};
 use prometheus_parse::{Scrape, Value};
 use serde_json::json;
 
-use crate::test_app::{EXAMPLE, TestApp, request, skipped};
+use crate::test_app::{EXAMPLE, TestApp, hookkeeper, request, skipped};
 
 fn scrape(app: &TestApp) -> Scrape {
     let text = app.get("/metrics").body;
@@ -81,6 +81,9 @@ fn there_is_exactly_one_webhook_result_per_post_and_none_for_anything_else() {
 #[test]
 fn a_scanner_makes_no_series() {
     let app = TestApp::start();
+    let n_series =
+        |scrape: &Scrape| scrape.samples.iter().filter(|s| s.metric == "http_requests_total").count();
+    let before = n_series(&scrape(&app));
     for n in 0..50 {
         app.get(&format!("/wp-admin/{n}"));
         app.get(&format!("/stats/{n}"));
@@ -89,7 +92,7 @@ fn a_scanner_makes_no_series() {
     let scrape = scrape(&app);
     assert_eq!(value(&scrape, "http_requests_total", &[("path", "unknown"), ("status", "404")]), 100.0);
     assert_eq!(value(&scrape, "http_requests_total", &[("path", "/stats"), ("status", "405")]), 50.0);
-    assert_eq!(scrape.samples.iter().filter(|s| s.metric == "http_requests_total").count(), 2);
+    assert_eq!(n_series(&scrape), before + 1, "405 of /stats");
 }
 
 /// Method: the script that `make lint` runs too, here with the metrics of a running service.
@@ -132,4 +135,64 @@ fn promtool_has_nothing_to_complain_of() {
     let complaints: Vec<&str> =
         said.lines().filter(|line| !line.starts_with("request_latency_ms ")).collect();
     assert!(complaints.is_empty(), "{complaints:?}");
+}
+
+/// `increase()` does not see the first count of a series that is born with it.
+#[test]
+fn every_answer_that_is_documented_has_a_series_from_the_start() {
+    let app = TestApp::start();
+    let scrape = scrape(&app);
+    for (path, status) in [
+        ("/webhook", "200"),
+        ("/webhook", "401"),
+        ("/webhook", "503"),
+        ("/messages", "503"),
+        ("/health/ready", "503"),
+        ("unknown", "404"),
+    ] {
+        assert_eq!(
+            value(&scrape, "http_requests_total", &[("path", path), ("status", status)]),
+            0.0,
+            "{path} {status}"
+        );
+    }
+}
+
+#[test]
+fn the_latency_of_webhooks_is_theirs_alone() {
+    let app = TestApp::start();
+    app.receive(EXAMPLE);
+    app.post(&[], EXAMPLE);
+    app.get("/health/ready");
+    app.get("/messages");
+    let scrape = scrape(&app);
+    assert_eq!(value(&scrape, "hookkeeper_webhook_seconds_count", &[]), 2.0);
+    assert!(value(&scrape, "request_latency_ms_count", &[]) >= 4.0);
+}
+
+#[test]
+fn the_last_backup_is_told_once_there_is_one() {
+    let app = TestApp::start();
+    let last_backup = || app.metric("hookkeeper_last_backup_timestamp_seconds");
+    assert_eq!(last_backup(), 0.0);
+    let folder = app.folder();
+    let now = || std::fs::metadata(app.database()).unwrap().modified().unwrap();
+    app.store(&json!({}));
+    let output = hookkeeper(folder.path()).args(["backup", "backup.db"]).output().unwrap();
+    assert!(output.status.success(), "{output:?}");
+    let secs = now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs_f64();
+    assert!((last_backup() - secs).abs() < 60.0, "{} {secs}", last_backup());
+}
+
+#[test]
+fn the_size_of_the_store_is_that_of_all_its_files() {
+    let app = TestApp::start();
+    app.store(&json!({}));
+    let size = |suffix: &str| {
+        let path = format!("{}{suffix}", app.database().display());
+        std::fs::metadata(path).map_or(0, |m| m.len()) as f64
+    };
+    let told = app.metric("hookkeeper_store_bytes");
+    assert!(told >= size("") + size("-wal") + size("-search"), "{told}");
+    assert!(size("-wal") > 0.0 && size("-search") > 0.0);
 }
