@@ -14,6 +14,7 @@ use rusqlite::{Connection, OptionalExtension, Transaction, TransactionBehavior, 
 
 use super::check::{self, CheckError, Problem};
 use super::checkpoints;
+use super::expiry::MessageRow;
 use super::key_filter::segment_of;
 use super::sender_counts::{self, count_indexed};
 use super::time_counts::TimeCounts;
@@ -202,54 +203,30 @@ fn find(tx: &Transaction<'_>, digest: Digest, doomed: &Doomed) -> rusqlite::Resu
     Ok(seqs)
 }
 
-struct Row {
-    seq: i64,
-    source_id: i64,
-    sender: String,
-    ts_us: i64,
-    ts_finer: String,
-    message_id: String,
-}
-
 fn remove(tx: &Transaction<'_>, digest: Digest, seqs: &[i64]) -> rusqlite::Result<()> {
     let indexed_seq: i64 = tx.query_row("SELECT indexed_seq FROM totals", [], |row| row.get(0))?;
     let mut indexed_us = Vec::new();
     // How many messages of each sender go that are indexed.
     let mut per_sender: HashMap<String, u64> = HashMap::new();
     for seq in seqs {
-        let row = tx
+        let (source_id, message) = tx
             .prepare_cached(
-                "SELECT seq, source_id, sender, ts_us, ts_finer, message_id FROM messages WHERE seq = ?1",
+                "SELECT source_id, sender, ts_us, ts_finer, message_id FROM messages WHERE seq = ?1",
             )?
             .query_row([seq], |row| {
-                Ok(Row {
-                    seq: row.get(0)?,
-                    source_id: row.get(1)?,
-                    sender: row.get(2)?,
-                    ts_us: row.get(3)?,
-                    ts_finer: row.get(4)?,
-                    message_id: row.get(5)?,
-                })
+                let (ts_us, ts_finer) = (row.get(2)?, row.get(3)?);
+                let (sender, message_id) = (row.get(1)?, row.get(4)?);
+                Ok((row.get(0)?, MessageRow { seq: *seq, sender, ts_us, ts_finer, message_id }))
             })?;
-        let key = tail::key(digest, row.source_id, &row.message_id);
+        let key = tail::key(digest, source_id, &message.message_id);
         // What is in no index has no key in the ledger yet, unless by a run under way.
         tx.prepare_cached("INSERT OR IGNORE INTO message_keys (segment, key, seq) VALUES (?1, ?2, ?3)")?
-            .execute(params![segment_of(row.seq), key, row.seq])?;
-        tx.prepare_cached(
-            "DELETE FROM messages_by_time \
-             WHERE ts_us = ?1 AND ts_finer = ?2 AND message_id = ?3 AND seq = ?4",
-        )?
-        .execute(params![row.ts_us, row.ts_finer, row.message_id, row.seq])?;
-        tx.prepare_cached(
-            "DELETE FROM messages_by_sender \
-             WHERE segment = ?1 AND sender = ?2 AND ts_us = ?3 AND ts_finer = ?4 AND message_id = ?5 AND seq = ?6",
-        )?
-        .execute(params![segment_of(row.seq), row.sender, row.ts_us, row.ts_finer, row.message_id, row.seq])?;
-        tx.prepare_cached("DELETE FROM messages WHERE seq = ?1")?.execute([row.seq])?;
-        tx.prepare_cached("INSERT INTO deletions (seq) VALUES (?1)")?.execute([row.seq])?;
-        let n_indexed = per_sender.entry(row.sender).or_default();
-        if row.seq <= indexed_seq {
-            indexed_us.push(row.ts_us);
+            .execute(params![segment_of(*seq), key, seq])?;
+        message.remove(tx)?;
+        tx.prepare_cached("INSERT INTO deletions (seq) VALUES (?1)")?.execute([seq])?;
+        let n_indexed = per_sender.entry(message.sender).or_default();
+        if *seq <= indexed_seq {
+            indexed_us.push(message.ts_us);
             *n_indexed += 1;
         }
     }

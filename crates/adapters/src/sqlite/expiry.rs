@@ -23,12 +23,32 @@ pub struct Expiry {
     pub keys_to: Option<Seq>,
 }
 
-struct Expired {
-    seq: i64,
-    sender: String,
-    ts_us: i64,
-    ts_finer: String,
-    message_id: String,
+/// What of a message finds it in the indexes.
+pub(super) struct MessageRow {
+    pub(super) seq: i64,
+    pub(super) sender: String,
+    pub(super) ts_us: i64,
+    pub(super) ts_finer: String,
+    pub(super) message_id: String,
+}
+
+impl MessageRow {
+    /// Removes its row, and its entries in the indexes if it has any. Counts stay.
+    pub(super) fn remove(&self, tx: &Transaction<'_>) -> rusqlite::Result<()> {
+        let Self { seq, sender, ts_us, ts_finer, message_id } = self;
+        tx.prepare_cached(
+            "DELETE FROM messages_by_time \
+             WHERE ts_us = ?1 AND ts_finer = ?2 AND message_id = ?3 AND seq = ?4",
+        )?
+        .execute(params![ts_us, ts_finer, message_id, seq])?;
+        tx.prepare_cached(
+            "DELETE FROM messages_by_sender \
+             WHERE segment = ?1 AND sender = ?2 AND ts_us = ?3 AND ts_finer = ?4 AND message_id = ?5 AND seq = ?6",
+        )?
+        .execute(params![segment_of(*seq), sender, ts_us, ts_finer, message_id, seq])?;
+        tx.prepare_cached("DELETE FROM messages WHERE seq = ?1")?.execute([seq])?;
+        Ok(())
+    }
 }
 
 /// Removes up to `n_max` messages that have expired and are indexed; returns how many.
@@ -44,18 +64,8 @@ pub(super) fn expire_messages(
         return Ok(0);
     };
     let purged_seq = last.seq;
-    for Expired { seq, sender, ts_us, ts_finer, message_id } in &expired {
-        tx.prepare_cached(
-            "DELETE FROM messages_by_time \
-             WHERE ts_us = ?1 AND ts_finer = ?2 AND message_id = ?3 AND seq = ?4",
-        )?
-        .execute(params![ts_us, ts_finer, message_id, seq])?;
-        tx.prepare_cached(
-            "DELETE FROM messages_by_sender \
-             WHERE segment = ?1 AND sender = ?2 AND ts_us = ?3 AND ts_finer = ?4 AND message_id = ?5 AND seq = ?6",
-        )?
-        .execute(params![segment_of(*seq), sender, ts_us, ts_finer, message_id, seq])?;
-        tx.prepare_cached("DELETE FROM messages WHERE seq = ?1")?.execute([seq])?;
+    for row in &expired {
+        row.remove(tx)?;
     }
     TimeCounts::of(expired.iter().map(|e| e.ts_us)).subtract(tx)?;
     let n_messages = expired.len();
@@ -67,9 +77,9 @@ pub(super) fn expire_messages(
     Ok(n_messages)
 }
 
-fn oldest(tx: &Transaction<'_>, to: Seq, n_max: usize) -> rusqlite::Result<Vec<Expired>> {
+fn oldest(tx: &Transaction<'_>, to: Seq, n_max: usize) -> rusqlite::Result<Vec<MessageRow>> {
     let expired = |row: &Row<'_>| {
-        Ok(Expired {
+        Ok(MessageRow {
             seq: row.get(0)?,
             sender: row.get(1)?,
             ts_us: row.get(2)?,
@@ -91,10 +101,10 @@ fn subtract_senders(
     tx: &Transaction<'_>,
     senders: &mut TailSenders,
     ranking: &mut Ranking,
-    expired: &[Expired],
+    expired: &[MessageRow],
 ) -> rusqlite::Result<usize> {
     let mut per_sender: BTreeMap<&str, u64> = BTreeMap::new();
-    for Expired { sender, .. } in expired {
+    for MessageRow { sender, .. } in expired {
         *per_sender.entry(sender).or_default() += 1;
     }
     let mut n_gone = 0;
