@@ -114,7 +114,7 @@ fn measure(attack: Attack, args: &Args) -> Result<Row, BenchError> {
     let log_bytes = target.log_bytes();
     let attacker = Attacker::start(attack, &target, args.seconds * 2)?;
     // It takes a while until it holds what it can.
-    runtime.block_on(honest::send(&target, &sender, args.seconds / 5))?;
+    runtime.block_on(honest::send(&target, &sender, args.seconds / 2))?;
     let attacked = runtime.block_on(honest::send(&target, &sender, args.seconds))?;
     drop(attacker);
     let name = attack.to_possible_value().ok_or("an attack has a name")?;

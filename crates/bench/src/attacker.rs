@@ -8,7 +8,7 @@ use api::open_files;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::task::JoinSet;
-use tokio::time::{interval, sleep, timeout};
+use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
 
 use crate::BenchError;
 use crate::honest::connect;
@@ -17,8 +17,11 @@ use crate::load;
 /// Where all attacks come from.
 const ADDR: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 2);
 
-/// Connections that each attacker opens in a second at most; another waits for its turn.
+/// Connections that are opened in a second at first.
 const OPENED_PER_S: u32 = 1000;
+
+/// Those that are opened in place of others that the server has closed: holding is the attack, not hurrying.
+const REOPENED_PER_S: u32 = 100;
 
 /// What an attacker does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
@@ -70,13 +73,20 @@ async fn attack(attack: Attack, addr: SocketAddr, connections_max: usize) {
         Attack::Questions => 16,
         Attack::Log => 8,
     };
+    let n_connections = n_connections.min(connections_max);
     let mut open = JoinSet::new();
-    let mut turns = interval(Duration::from_secs(1) / OPENED_PER_S);
-    loop {
-        if open.len() >= n_connections.min(connections_max) {
+    let mut first = interval(Duration::from_secs(1) / OPENED_PER_S);
+    let mut again = interval(Duration::from_secs(1) / REOPENED_PER_S);
+    again.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    for n in 0.. {
+        if open.len() >= n_connections {
             open.join_next().await;
         }
-        turns.tick().await;
+        if n < n_connections {
+            first.tick().await
+        } else {
+            again.tick().await
+        };
         open.spawn(async move {
             // Another connection takes the place of one that fails.
             let _ = hold(attack, addr).await;
@@ -110,7 +120,7 @@ async fn hold(attack: Attack, addr: SocketAddr) -> std::io::Result<()> {
             let many = b"GET / HTTP/1.1\r\nHost:\r\n\r\n".repeat(40);
             loop {
                 stream.write_all(&many).await?;
-                sleep(Duration::from_millis(500)).await;
+                sleep(Duration::from_secs(5)).await;
             }
         }
         Attack::Heads => {
