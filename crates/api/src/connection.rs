@@ -360,6 +360,10 @@ impl<IO> Connection<IO> {
             }
             return Ok(false);
         };
+        // The last read may have brought it to its end beyond the bound, and then actix-http's libraries have some of their own.
+        if head.n_bytes > HEAD_BYTES_MAX {
+            return Err(BadHead::TooLarge);
+        }
         let mut bytes = mem::take(&mut self.ahead);
         head.write_blanks(&mut bytes);
         let body = bytes.split_off(head.n_bytes);
@@ -403,7 +407,8 @@ impl Stage {
 impl<IO: AsyncRead + AsyncWrite + Unpin> Connection<IO> {
     /// Reads until a head is whole or can't be.
     fn poll_head(&mut self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        if self.ahead.is_empty() {
+        if are_empty_lines(&self.ahead) {
+            self.ahead.clear();
             self.head_memory = None;
             // Most heads come whole, with their body and nothing else: they go where they are to go at once.
             let bytes_max = buf.remaining().min(READ_BYTES_MAX);
@@ -412,6 +417,10 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Connection<IO> {
             let bytes = part.filled_mut();
             if bytes.is_empty() {
                 return Poll::Ready(Ok(()));
+            }
+            if are_empty_lines(bytes) {
+                cx.waker().wake_by_ref();
+                return Poll::Pending;
             }
             self.turn.has_sent();
             if let Ok(Some(head)) = Head::read(bytes)
@@ -494,6 +503,11 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Connection<IO> {
         buf.advance(n_bytes);
         Poll::Ready(Ok(()))
     }
+}
+
+/// Whether it is what some senders put behind a body, and no head begins with it (RFC 9112, section 2.2).
+fn are_empty_lines(bytes: &[u8]) -> bool {
+    bytes.iter().all(|byte| matches!(byte, b'\r' | b'\n'))
 }
 
 /// What a connection is made of.

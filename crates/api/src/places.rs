@@ -208,11 +208,12 @@ impl Place {
 
 impl Drop for Place {
     fn drop(&mut self) {
+        // Whoever looks for a place to tell has the lock, and does not find this one while it is made as new.
+        let mut held = self.places.held();
         self.works();
         let leaving = &self.places.leaving[self.at];
         drop(leaving.waker.take());
         leaving.is_told.store(false, Ordering::Release);
-        let mut held = self.places.held();
         held.forget(self.at);
         held.free.push(self.at);
         self.places.metrics.held.dec();

@@ -47,7 +47,7 @@ impl Shares {
     /// hold more than its share, or all more than there is.
     #[must_use]
     pub fn take(self: &Arc<Self>, client: IpAddr, n: usize) -> Option<Share> {
-        let mut share = Share { shares: Arc::clone(self), client: network_of(client), n: 0 };
+        let mut share = Share { shares: Arc::clone(self), client: network_of(client.to_canonical()), n: 0 };
         share.grow(n).then_some(share)
     }
 
@@ -136,6 +136,14 @@ mod tests {
         let _held = shares.take(addr("2001:db8:1:2::3"), 1).unwrap();
         assert!(shares.take(addr("2001:db8:1:2:ffff::4"), 1).is_none());
         assert!(shares.take(addr("2001:db8:1:3::3"), 1).is_some());
+    }
+
+    #[test]
+    fn an_ipv4_client_of_an_ipv6_socket_has_a_share_of_its_own() {
+        let shares = Shares::new(1);
+        let _held = shares.take(addr("::ffff:192.0.2.1"), 1).unwrap();
+        assert!(shares.take(addr("192.0.2.1"), 1).is_none());
+        assert!(shares.take(addr("::ffff:192.0.2.2"), 1).is_some());
     }
 
     #[test]
