@@ -41,9 +41,10 @@ pub(super) const APPEND: &str = "append messages";
 /// Expired messages that a commit removes at least: as long as they take, its messages wait.
 const EXPIRED_PER_COMMIT: usize = 16;
 
-/// Expired messages that a commit removes for each that it stores. With fewer than one a load that goes on for ever
-/// would fill the disk; with two, what has expired is half gone when as much has come in.
-const EXPIRED_PER_STORED: usize = 2;
+/// Expired messages that a commit removes for each four that it takes. With fewer than four a load that goes on for ever
+/// would fill the disk. It takes about as long to remove a message as to store two: with more of them each commit takes
+/// longer, and its messages wait.
+const EXPIRED_PER_FOUR: usize = 5;
 
 /// The same when there is nothing else to do.
 const IDLE_EXPIRED: usize = 128;
@@ -157,7 +158,7 @@ impl Inbox {
     /// Nothing was stored, unless the kind is `Unknown`.
     pub(super) fn commit(&mut self, deliveries: &[&[NewMessage]]) -> Result<Vec<Vec<Appended>>, StoreError> {
         let n_messages: usize = deliveries.iter().map(|delivery| delivery.len()).sum();
-        let n_expired = EXPIRED_PER_COMMIT.max(n_messages * EXPIRED_PER_STORED);
+        let n_expired = EXPIRED_PER_COMMIT.max(n_messages * EXPIRED_PER_FOUR / 4);
         let (keep, expiry, awaited_seq) = (self.keep, self.expiry(), self.awaited_seq());
         let (noted, removed, appended) = self.transact(APPEND, |tx, memory| {
             let noted = keep.map(|keep| arrivals::note(tx, memory.last_seq, keep)).transpose()?;
