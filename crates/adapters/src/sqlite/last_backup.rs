@@ -13,7 +13,7 @@ use std::time::{Duration, SystemTime};
 use super::beside;
 use super::private::FILE_MODE;
 
-const SUFFIX: &str = "-last-backup";
+pub(super) const SUFFIX: &str = "-last-backup";
 
 /// Notes that a backup was made at `dest`.
 pub(super) fn note(path: &Path, dest: &Path) -> io::Result<()> {

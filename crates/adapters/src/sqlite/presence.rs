@@ -1,7 +1,7 @@
 //! Whether the files that the store has open are still those in their places.
 //!
 //! A file that somebody deletes, moves or replaces can be written to as before, and is gone when the process ends. So
-//! what is stored there is not promised. Two looks at a name cost a few microseconds a commit.
+//! what is stored there is not promised. Two looks at a name after each commit cost it a few microseconds.
 
 use std::fs;
 use std::io;

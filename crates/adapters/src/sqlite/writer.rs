@@ -185,15 +185,16 @@ impl Writer {
         self.presence.verify().map_err(|why| StoreError::new(kind, inbox::APPEND, why))
     }
 
-    /// Before anything is written: looks whether it will stay, and settles what an earlier failure left.
+    /// After a failure, before anything else is written.
     fn recover(&self) -> Result<(), StoreError> {
-        self.verify_presence(StoreErrorKind::Unavailable)?;
         let unavailable = |why: String| StoreError::new(StoreErrorKind::Unavailable, inbox::APPEND, why);
         if self.is_database_suspect {
             let why = "the database file could not be flushed: restart when the disk is well";
             return Err(unavailable(why.to_owned()));
         }
         if self.is_log_suspect {
+            // What is not in its place is not written to again and again.
+            self.verify_presence(StoreErrorKind::Unavailable)?;
             page_cache::settle(&self.log).map_err(|e| unavailable(format!("cannot flush the log: {e}")))?;
         }
         Ok(())
