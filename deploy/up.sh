@@ -11,8 +11,7 @@ WAIT_SECS_MAX=120
 fail() { echo "up: $*" >&2; exit 1; }
 
 # Compose prefers a variable of the shell to .env even if it is empty; here empty means not set.
-for name in PUBLISH_ADDR DATABASE_URL WEBHOOK_SECRET WEBHOOK_SECRET_FILE LOG_LEVEL BODY_BYTES_MAX RETENTION_DAYS DEDUPE_DAYS \
-    API_TOKEN API_TOKEN_FILE OPS_BIND_ADDR TRUSTED_PROXIES TLS_CERT TLS_KEY GRAFANA_PASSWORD; do
+for name in $(sed -n 's/.*\${\([A-Z_]*\):-.*/\1/p' "$(dirname "$0")/docker-compose.yml" | sort -u); do
     eval "[ -n \"\${$name:-}\" ] || unset $name"
 done
 
