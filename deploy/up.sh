@@ -36,6 +36,8 @@ services:
   api: { image: hookkeeper, labels: { publish_addr: "${PUBLISH_ADDR:-127.0.0.1:8000}" } }
 EOF
 )
+# There is always one; if there is none, Compose has said why.
+[ -n "$publish_addr" ] || fail "docker compose can't read $env_file or the shell's settings"
 case $publish_addr in
 *.*.*.*:* | \[*\]:*) ;;
 *) fail "PUBLISH_ADDR is \"$publish_addr\", allowed is IP:PORT, as in 127.0.0.1:8000 or 0.0.0.0:8000" ;;

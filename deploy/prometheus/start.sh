@@ -4,6 +4,9 @@
 set -eu
 umask 077
 cd /tmp
+case ${OPS_BIND_ADDR:-} in
+unix:*) echo "OPS_BIND_ADDR is a unix socket, which Prometheus can't scrape: name IP:PORT" >&2; exit 1 ;;
+esac
 port=${OPS_BIND_ADDR##*:}
 sed "s/\"api:8000\"/\"api:${port:-8000}\"/" /etc/prometheus/prometheus.yml >prometheus.yml
 sed "s#https://hookkeeper.example/RUNBOOK.md#${RUNBOOK_URL:-&}#" /etc/prometheus/alerts.yml >alerts.yml
