@@ -8,7 +8,7 @@ use std::path::Path;
 
 use rustix::process::geteuid;
 
-use super::beside;
+use super::{beside, last_backup};
 
 pub(super) const FILE_MODE: u32 = 0o600;
 
@@ -17,8 +17,9 @@ const FOLDER_MODE: u32 = 0o700;
 /// What users have who are neither the owner nor of the group.
 const OTHERS: u32 = 0o007;
 
-/// All files of a database: SQLite's, and the index of texts with its own.
-pub(super) const SUFFIXES: [&str; 6] = ["", "-wal", "-shm", "-search", "-search-wal", "-search-shm"];
+/// All files of a database: SQLite's, the index of texts with its own, and the note of the last backup.
+pub(super) const SUFFIXES: [&str; 7] =
+    ["", "-wal", "-shm", "-search", "-search-wal", "-search-shm", last_backup::SUFFIX];
 
 /// Makes an empty file if there is none, which SQLite takes for an empty database. What SQLite makes beside it gets
 /// the same mode.
