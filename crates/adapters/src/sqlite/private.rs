@@ -41,7 +41,8 @@ pub(super) fn create_folder(path: &Path) -> io::Result<()> {
 /// Takes from others what an older version, or another program, let them do with the files of a database that are
 /// ours. The group keeps what it may: who gave it that knows why.
 pub(super) fn tighten(path: &Path) {
-    for file in SUFFIXES.map(|suffix| beside(path, suffix)) {
+    let files = SUFFIXES.into_iter().chain([last_backup::SUFFIX]);
+    for file in files.map(|suffix| beside(path, suffix)) {
         let Ok(metadata) = fs::metadata(&file) else {
             continue;
         };
