@@ -706,4 +706,32 @@ mod tests {
         assert_eq!(left, 1, "the first area is gone, the second one has segments");
         assert!(!memory.archive.has(3) && memory.archive.has(70));
     }
+
+    /// Two servers that started together read how far the indexes went, waited for each other, and added the same run to the
+    /// counts by time twice. Method: without the lock that keeps starts apart.
+    #[test]
+    fn what_is_to_be_indexed_is_indexed_once_whoever_starts() {
+        const N_MESSAGES: i64 = 60_000;
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("app.db");
+        let db = schema::open_and_migrate(&path).unwrap();
+        let messages = "INSERT INTO messages WITH RECURSIVE n(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM n WHERE n < ?1) \
+                        SELECT n, 1, 'm' || n, '+1', '+2', '', n * 1000, '', NULL, n, zeroblob(32), x'' FROM n";
+        db.execute(messages, [N_MESSAGES]).unwrap();
+        db.execute("UPDATE totals SET last_seq = ?1, message_count = ?1", [N_MESSAGES]).unwrap();
+        let start = || {
+            let mut db = schema::open_writer(&path).unwrap();
+            index_backlog(&mut db, &Tail::new(digest), Shape::default()).unwrap();
+        };
+        std::thread::scope(|scope| {
+            for _ in 0..3 {
+                scope.spawn(start);
+            }
+        });
+        let (indexed_seq, _) = bounds(&db).unwrap();
+        assert!(indexed_seq > N_MESSAGES / 3);
+        let sum = "SELECT sum(message_count) FROM time_counts WHERE level = 0";
+        let counted: i64 = db.query_row(sum, [], |row| row.get(0)).unwrap();
+        assert_eq!(counted, indexed_seq);
+    }
 }
