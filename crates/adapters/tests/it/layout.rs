@@ -417,6 +417,7 @@ async fn what_a_clock_jumped_over_does_not_count() {
     let (tell, told) = std::sync::mpsc::channel();
     let on_event = Arc::new(move |event| tell.send(event).unwrap());
     let store = SqliteStore::open(SqliteOptions { on_event, ..options(&path) }).unwrap();
+    assert!(matches!(told.recv().unwrap(), Event::StartGoesOn));
     append(&[&store], 1..11).await;
     keep(&store, 0..30).await;
     assert!(matches!(told.recv().unwrap(), Event::ClockSettled));
