@@ -59,6 +59,10 @@ impl Door {
     #[must_use]
     pub fn client(&self, request: &HttpRequest) -> IpAddr {
         let peer = request.peer_addr().map_or(Ipv4Addr::UNSPECIFIED.into(), |peer| peer.ip());
+        // Most come from nobody's proxy, and their headers need no look.
+        if !self.is_trusted(peer) {
+            return peer.to_canonical();
+        }
         let forwarded = request.headers().get_all("x-forwarded-for").filter_map(|value| value.to_str().ok());
         client_addr(peer, forwarded, &self.trusted_proxies)
     }

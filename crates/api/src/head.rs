@@ -6,6 +6,7 @@
 //! never followed, is ignored (RFC 9110, section 7.8) and doesn't change the framing; `Expect` is answered
 //! when the body is wanted; a character that should have been percent-encoded in the target is.
 
+use std::mem::MaybeUninit;
 use std::ops::Range;
 
 use actix_web::http::{Method, Uri};
@@ -72,9 +73,9 @@ impl Head {
     /// # Errors
     /// [`BadHead`].
     pub(crate) fn read(bytes: &[u8]) -> Result<Option<Self>, BadHead> {
-        let mut fields = [httparse::EMPTY_HEADER; FIELDS_MAX];
-        let mut request = Request::new(&mut fields);
-        let n_bytes = match request.parse(bytes) {
+        let mut fields = [const { MaybeUninit::uninit() }; FIELDS_MAX];
+        let mut request = Request::new(&mut []);
+        let n_bytes = match request.parse_with_uninit_headers(bytes, &mut fields) {
             Ok(Status::Complete(n_bytes)) => n_bytes,
             Ok(Status::Partial) => return Ok(None),
             Err(ParseError::TooManyHeaders) => return Err(BadHead::TooManyFields),

@@ -1,6 +1,7 @@
 //! A share a client: what is bounded for all together is bounded for each, so that nobody takes what others need.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -70,13 +71,17 @@ impl Share {
         if n == 0 {
             return true;
         }
-        let mut held = self.shares.held();
-        let of_client = held.by_client.get(&self.client).copied().unwrap_or(0);
-        if of_client + n > self.shares.each_max || held.by_all + n > self.shares.all_max {
+        let Held { by_all, by_client } = &mut *self.shares.held();
+        let of_client = by_client.entry(self.client);
+        let held_by_client = match &of_client {
+            Entry::Occupied(of_client) => *of_client.get(),
+            Entry::Vacant(_) => 0,
+        };
+        if held_by_client + n > self.shares.each_max || *by_all + n > self.shares.all_max {
             return false;
         }
-        held.by_client.insert(self.client, of_client + n);
-        held.by_all += n;
+        *of_client.or_default() += n;
+        *by_all += n;
         self.n += n;
         true
     }
@@ -89,10 +94,10 @@ impl Drop for Share {
         }
         let mut held = self.shares.held();
         held.by_all -= self.n;
-        if let Some(of_client) = held.by_client.get_mut(&self.client) {
-            *of_client -= self.n;
-            if *of_client == 0 {
-                held.by_client.remove(&self.client);
+        if let Entry::Occupied(mut of_client) = held.by_client.entry(self.client) {
+            *of_client.get_mut() -= self.n;
+            if *of_client.get() == 0 {
+                of_client.remove();
             }
         }
     }
