@@ -132,17 +132,20 @@ fn what_was_refused_before_its_body_is_not_kept_open() {
     assert_eq!(connection.stream().read(&mut [0]).unwrap_or(0), 0);
 }
 
+/// A connection that idles from now on: which of two that were never answered was there first, two workers do not agree on.
+fn idle(client: u8, app: &TestApp) -> Connection {
+    let mut connection = Connection::from(client, app.addr);
+    assert_eq!(connection.ask(&live()).status, 200);
+    connection
+}
+
 #[test]
 fn a_client_with_its_share_of_connections_makes_room_for_itself_alone() {
     let app = TestApp::with(&[("CLIENT_CONNECTIONS_MAX", "50")]);
     let mut other = Connection::from(3, app.addr);
     assert_eq!(other.ask(&live()).status, 200);
-    let mut held: Vec<_> = (0..60).map(|_| Connection::from(2, app.addr)).collect();
+    let mut held: Vec<_> = (0..60).map(|_| idle(2, &app)).collect();
     assert_eq!(held[0].stream().read(&mut [0]).unwrap_or(0), 0, "it is closed");
-    let deadline = Instant::now() + Duration::from_secs(30);
-    while app.metric("hookkeeper_connections_evicted_total") < 10.0 {
-        assert!(Instant::now() < deadline);
-    }
     assert!(is_served(&mut held[59]));
     assert_eq!(held.iter_mut().map(is_served).filter(|is_served| *is_served).count(), 50);
     assert_eq!(other.ask(&webhook(EXAMPLE)).status, 200);
@@ -160,14 +163,15 @@ fn a_client_with_its_share_of_connections_makes_room_for_itself_alone() {
 fn when_there_are_all_connections_the_longest_idle_one_makes_room() {
     let limit = "ulimit -n 500; CLIENT_CONNECTIONS_MAX=40 exec \"$0\"";
     let app = TestApp::under(&["sh", "-c", limit], Arc::new(tempfile::tempdir().unwrap()));
+    let held = |n| idle(u8::try_from(11 + n / 40).unwrap(), &app);
+    let first: Vec<_> = (0..200).map(held).collect();
     let lock = Database::open(app.database()).unwrap();
     lock.execute_batch("BEGIN IMMEDIATE").unwrap();
     let mut asking = Connection::from(10, app.addr);
     asking.send(&webhook(EXAMPLE));
-    let held: Vec<_> =
-        (0..280).map(|n| Connection::from(u8::try_from(11 + n / 40).unwrap(), app.addr)).collect();
+    let _later: Vec<_> = (200..280).map(held).collect();
     assert_eq!(Connection::from(3, app.addr).ask(&live()).status, 200);
-    assert_eq!(held[0].stream().read(&mut [0]).unwrap_or(0), 0, "it is closed");
+    assert_eq!(first[0].stream().read(&mut [0]).unwrap_or(0), 0, "it is closed");
     lock.execute_batch("ROLLBACK").unwrap();
     assert_eq!(asking.answer(true).unwrap().status, 200);
 }
