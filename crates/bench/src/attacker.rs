@@ -133,6 +133,8 @@ async fn hold(attack: Attack, addr: SocketAddr) -> std::io::Result<()> {
                 let question = format!("GET /messages?q={q}&limit=1 HTTP/1.1\r\nHost: a\r\n\r\n");
                 stream.write_all(question.as_bytes()).await?;
                 answer(&mut stream).await?;
+                // What is refused at once is no slow question.
+                sleep(Duration::from_millis(50)).await;
             }
             pending().await
         }
