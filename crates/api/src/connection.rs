@@ -82,6 +82,8 @@ pub(crate) struct Turn {
     place: Place,
     is_ours: Cell<bool>,
     may_read: Cell<bool>,
+    /// Whether a part of the body of the request that is ours has not come yet.
+    has_rest: Cell<bool>,
     /// Why the request that is to be answered is none.
     bad_head: Cell<Option<BadHead>>,
     /// When the client must have done its part; `None` while we do ours.
@@ -99,6 +101,7 @@ impl Turn {
             place,
             is_ours: Cell::new(false),
             may_read: Cell::new(true),
+            has_rest: Cell::new(false),
             bad_head: Cell::new(None),
             deadline: Cell::new(Some(Instant::now() + HEAD_TIME_MAX)),
             reader: RefCell::default(),
@@ -107,10 +110,11 @@ impl Turn {
         })
     }
 
-    /// A request has come; what follows it is not read until it is answered.
-    fn begin_ours(&self) {
+    /// A request has come, whole or with a rest of its body still to come; what follows it is not read until it is answered.
+    fn begin_ours(&self, has_rest: bool) {
         self.place.works();
         self.is_ours.set(true);
+        self.has_rest.set(has_rest);
         self.may_read.set(false);
         self.deadline.set(None);
     }
@@ -129,7 +133,11 @@ impl Turn {
                 self.0.may_read.set(false);
             }
         }
-        self.let_read();
+        self.may_read.set(true);
+        // Most bodies come whole with their head, and then nobody has to be woken to read.
+        if self.has_rest.get() {
+            self.wake_reader();
+        }
         Reading(Rc::clone(self))
     }
 
@@ -148,11 +156,6 @@ impl Turn {
             self.is_watched.set(true);
             self.wake_reader();
         }
-    }
-
-    fn let_read(&self) {
-        self.may_read.set(true);
-        self.wake_reader();
     }
 
     fn wake_reader(&self) {
@@ -175,7 +178,8 @@ impl Drop for OurTurn {
     fn drop(&mut self) {
         self.0.place.waits();
         self.0.is_ours.set(false);
-        self.0.let_read();
+        self.0.may_read.set(true);
+        self.0.wake_reader();
     }
 }
 
@@ -326,14 +330,14 @@ impl<IO> Connection<IO> {
         self.interim = if head.expects_continue && body.is_empty() { CONTINUE } else { b"" };
         self.stage = stage;
         self.is_first = false;
-        self.turn.begin_ours();
+        self.turn.begin_ours(!matches!(self.stage, Stage::Head));
         n_bytes
     }
 
     /// Has a head answered that is not served, and serves nothing more.
     fn refuse(&mut self, bad_head: BadHead) {
         self.turn.bad_head.set(Some(bad_head));
-        self.turn.begin_ours();
+        self.turn.begin_ours(true);
         self.stage = Stage::Rest;
         self.head_memory = None;
         self.ahead = BytesMut::from(BAD_HEAD);

@@ -109,7 +109,7 @@ impl KV for BaseKeys {
     }
 }
 
-/// The first byte beyond the printable ones of ASCII.
+/// The one character of ASCII beyond the printable ones.
 const DELETE: u8 = 0x7f;
 
 /// The line that is being put together; a flush ends it.
@@ -126,7 +126,7 @@ impl Write for Line {
 
     fn flush(&mut self) -> io::Result<()> {
         // JSON has no more to escape than C0, which is not all that a terminal minds.
-        if self.bytes.iter().all(|byte| *byte < DELETE) {
+        if self.bytes.is_ascii() && !self.bytes.contains(&DELETE) {
             self.lines.push(&self.bytes);
         } else {
             self.lines.push(printable_json(&String::from_utf8_lossy(&self.bytes)).as_bytes());
