@@ -24,6 +24,9 @@ use super::{Digest, location, schema, search, tail};
 /// looks anew at what it has in memory.
 const BATCH_MESSAGES: usize = 1_000;
 
+/// Rows of `deletions` that are forgotten in one transaction: each is a number, so that it takes some ten milliseconds.
+const FORGOTTEN_ROWS: usize = 10_000;
+
 /// How long a server is left alone between two transactions, at least: it has to catch up.
 const PAUSE_MIN: Duration = Duration::from_millis(100);
 
@@ -105,12 +108,12 @@ pub fn delete(
     let mut delete_all = || {
         let left_before = db.query_row("SELECT count(*) FROM deletions", [], |row| row.get(0))?;
         let messages = remove_messages(&mut db, digest, doomed, progress)?;
-        erase_texts(&db, &resolved)?;
+        let erased = erase_texts(&db, &resolved)?;
         // Whoever reads has some time to end.
         let is_log_empty =
             db.query_row("PRAGMA wal_checkpoint(truncate)", [], |row| row.get::<_, i64>(0))? == 0;
         if is_log_empty {
-            db.execute("DELETE FROM deletions", [])?;
+            forget(&mut db, &erased)?;
         }
         // What can't be moved now is moved by the next start.
         let _ = checkpoints::move_all_and_close(&db);
@@ -253,21 +256,41 @@ fn remove(tx: &Transaction<'_>, digest: Digest, seqs: &[i64]) -> rusqlite::Resul
     Ok(())
 }
 
-/// Takes what was deleted out of the index of texts, if there is one.
-fn erase_texts(db: &Connection, path: &Path) -> rusqlite::Result<()> {
-    let mut erased_seq = 0;
+/// Takes what was deleted out of the index of texts, if there is one; returns what that is, 8 bytes for each message.
+fn erase_texts(db: &Connection, path: &Path) -> rusqlite::Result<Vec<i64>> {
+    let mut erased: Vec<i64> = Vec::new();
     loop {
+        let erased_seq = erased.last().copied().unwrap_or(0);
         let seqs: Vec<i64> = db
             .prepare("SELECT seq FROM deletions WHERE seq > ?1 ORDER BY seq LIMIT ?2")?
             .query_map(params![erased_seq, BATCH_MESSAGES], |row| row.get(0))?
             .collect::<rusqlite::Result<_>>()?;
         let are_last = seqs.len() < BATCH_MESSAGES;
-        erased_seq = seqs.last().copied().unwrap_or(erased_seq);
-        if erased_seq > 0 {
+        erased.extend(&seqs);
+        if !erased.is_empty() {
             search::erase(path, &seqs, are_last)?;
         }
         if are_last {
-            return Ok(());
+            return Ok(erased);
         }
     }
+}
+
+/// Forgets what is gone from everywhere, and nothing else: another deletion may have removed more meanwhile, and erases
+/// that by itself.
+fn forget(db: &mut Connection, erased: &[i64]) -> rusqlite::Result<()> {
+    for (n, seqs) in erased.chunks(FORGOTTEN_ROWS).enumerate() {
+        if n > 0 {
+            thread::sleep(PAUSE_MIN);
+        }
+        let tx = db.transaction_with_behavior(TransactionBehavior::Immediate)?;
+        {
+            let mut forget = tx.prepare_cached("DELETE FROM deletions WHERE seq = ?1")?;
+            for seq in seqs {
+                forget.execute([seq])?;
+            }
+        }
+        tx.commit()?;
+    }
+    Ok(())
 }
