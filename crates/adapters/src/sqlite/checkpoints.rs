@@ -2,6 +2,7 @@
 //! when it closes, and would tell nobody that it failed: then the log, which has it all, begins anew.
 
 use std::cell::Cell;
+use std::thread;
 use std::time::Duration;
 
 use rusqlite::config::DbConfig;
@@ -13,6 +14,13 @@ use super::log_gate::{Checkpoint, checkpoint};
 /// before the commit returns. What comes in waits for some milliseconds; with four times as many pages for four times
 /// as long, and little less is written, since few pages are written again and again.
 pub(super) const CHECKPOINT_PAGES: i32 = 1024;
+
+/// Tries at emptying a log. With [`EMPTY_PAUSE`] and the wait of each they take ten seconds: by then every question has
+/// ended that was under way.
+const EMPTY_TRIES_MAX: usize = 20;
+
+/// How long a writer is left alone between two tries: as long as each of them waits, and webhooks with it.
+const EMPTY_PAUSE: Duration = Duration::from_millis(250);
 
 thread_local! {
     /// Pages in the write-ahead log after the last commit of this thread.
@@ -53,6 +61,25 @@ pub(super) fn move_long_log(db: &Connection) -> rusqlite::Result<()> {
         Err(error) if is_failed_flush(&error) => Err(error),
         _ => Ok(()),
     }
+}
+
+/// Moves all of the log and cuts it to nothing, beside those who read and write; whether it could. Somebody may have been
+/// reading all the time.
+///
+/// # Errors
+/// The log stays as it is.
+pub(super) fn empty_log(db: &Connection) -> rusqlite::Result<bool> {
+    for n_tries in 1..=EMPTY_TRIES_MAX {
+        // Most of it while others write.
+        checkpoint(db, Checkpoint::Passive)?;
+        if checkpoint(db, Checkpoint::Truncate)? {
+            return Ok(true);
+        }
+        if n_tries < EMPTY_TRIES_MAX {
+            thread::sleep(EMPTY_PAUSE);
+        }
+    }
+    Ok(false)
 }
 
 /// Moves all of the log before the connection is closed, which then removes it. Waits for nobody.

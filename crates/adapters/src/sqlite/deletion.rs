@@ -46,7 +46,8 @@ pub struct Deleted {
     pub messages: u64,
     /// Messages whose texts a deletion before, which was cut off, had left in the index of texts or in the log.
     pub left_before: u64,
-    /// Whether what they took up in the write-ahead log is gone, too; if not, somebody was reading all the time.
+    /// Whether what they took up in the write-ahead logs is gone, too, that of the index of texts included; if not,
+    /// somebody was reading all the time.
     pub is_log_empty: bool,
 }
 
@@ -109,9 +110,8 @@ pub fn delete(
         let left_before = db.query_row("SELECT count(*) FROM deletions", [], |row| row.get(0))?;
         let messages = remove_messages(&mut db, digest, doomed, progress)?;
         let erased = erase_texts(&db, &resolved)?;
-        // Whoever reads has some time to end.
-        let is_log_empty =
-            db.query_row("PRAGMA wal_checkpoint(truncate)", [], |row| row.get::<_, i64>(0))? == 0;
+        let is_index_log_empty = erased.is_empty() || search::overwrite_erased(&resolved)?;
+        let is_log_empty = checkpoints::empty_log(&db)? && is_index_log_empty;
         if is_log_empty {
             forget(&mut db, &erased)?;
         }
@@ -265,14 +265,11 @@ fn erase_texts(db: &Connection, path: &Path) -> rusqlite::Result<Vec<i64>> {
             .prepare("SELECT seq FROM deletions WHERE seq > ?1 ORDER BY seq LIMIT ?2")?
             .query_map(params![erased_seq, BATCH_MESSAGES], |row| row.get(0))?
             .collect::<rusqlite::Result<_>>()?;
-        let are_last = seqs.len() < BATCH_MESSAGES;
-        erased.extend(&seqs);
-        if !erased.is_empty() {
-            search::erase(path, &seqs, are_last)?;
-        }
-        if are_last {
+        if seqs.is_empty() {
             return Ok(erased);
         }
+        search::erase(path, &seqs)?;
+        erased.extend(seqs);
     }
 }
 

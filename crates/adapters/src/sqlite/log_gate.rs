@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
-use rusqlite::{Connection, Row};
+use rusqlite::Connection;
 use tokio::sync::watch;
 use tokio::time::{Instant, timeout_at};
 
@@ -188,23 +188,23 @@ impl Drop for Searching {
 pub(super) enum Checkpoint {
     /// Without waiting for anybody: what is still read stays.
     Passive,
-    /// All of it, waiting for up to [`RESTART_WAIT_MAX`], so that it begins anew.
+    /// All of it, waiting for up to [`RESTART_WAIT_MAX`], so that it begins anew with the next write.
     Restart,
+    /// The same, and at once: its file is empty after that.
+    Truncate,
 }
 
 /// Moves a log; whether nobody was in the way.
 pub(super) fn checkpoint(db: &Connection, how: Checkpoint) -> rusqlite::Result<bool> {
-    let is_blocked = |row: &Row<'_>| row.get::<_, bool>(0);
-    match how {
-        Checkpoint::Passive => db.query_row("PRAGMA wal_checkpoint(passive)", [], is_blocked),
-        Checkpoint::Restart => {
-            db.busy_timeout(RESTART_WAIT_MAX)?;
-            let result = db.query_row("PRAGMA wal_checkpoint(restart)", [], is_blocked);
-            db.busy_timeout(BUSY_WAIT_MAX)?;
-            result
-        }
-    }
-    .map(|is_blocked| !is_blocked)
+    let sql = match how {
+        Checkpoint::Passive => "PRAGMA wal_checkpoint(passive)",
+        Checkpoint::Restart => "PRAGMA wal_checkpoint(restart)",
+        Checkpoint::Truncate => "PRAGMA wal_checkpoint(truncate)",
+    };
+    db.busy_timeout(RESTART_WAIT_MAX)?;
+    let is_blocked = db.query_row(sql, [], |row| row.get::<_, bool>(0));
+    db.busy_timeout(BUSY_WAIT_MAX)?;
+    is_blocked.map(|is_blocked| !is_blocked)
 }
 
 #[cfg(test)]

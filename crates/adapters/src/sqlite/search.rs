@@ -26,7 +26,7 @@ use super::error::is_passing;
 use super::event::Event;
 use super::log_gate::{Checkpoint, HELD_BYTES, LogKeeper, Logs, checkpoint};
 use super::schema::{self, BUSY_WAIT_MAX, OpenError};
-use super::{beside, private, remove_beside, search_check};
+use super::{beside, checkpoints, private, remove_beside, search_check};
 
 /// Characters of a trigram: a shorter text is not found by an index of these.
 const TRIGRAM_CHARS: usize = 3;
@@ -484,9 +484,8 @@ fn purge_batch(index: &mut Connection, expired_seq: i64) -> rusqlite::Result<usi
     Ok(n_places)
 }
 
-/// Takes messages out that an operator has deleted. After the last ones all parts of the index are merged, some pages in a
-/// transaction: until then their trigrams are still there, and a text could be guessed by them.
-pub(super) fn erase(path: &Path, seqs: &[i64], are_last: bool) -> rusqlite::Result<()> {
+/// Takes messages out that an operator has deleted. Their trigrams stay until [`overwrite_erased`].
+pub(super) fn erase(path: &Path, seqs: &[i64]) -> rusqlite::Result<()> {
     if !path_of(path).exists() {
         return Ok(());
     }
@@ -498,10 +497,16 @@ pub(super) fn erase(path: &Path, seqs: &[i64], are_last: bool) -> rusqlite::Resu
             delete.execute([seq])?;
         }
     }
-    tx.commit()?;
-    if !are_last {
-        return Ok(());
+    tx.commit()
+}
+
+/// Merges all parts of the index, some pages in a transaction, and empties its log: until then the trigrams of what was
+/// erased are still there, and a text could be guessed by them. Returns whether the log is empty.
+pub(super) fn overwrite_erased(path: &Path) -> rusqlite::Result<bool> {
+    if !path_of(path).exists() {
+        return Ok(true);
     }
+    let index = open(path)?;
     // https://sqlite.org/fts5.html#the_merge_command: a negative number begins to merge all.
     let mut n_pages = -MERGED_PAGES;
     let n_changes =
@@ -514,7 +519,7 @@ pub(super) fn erase(path: &Path, seqs: &[i64], are_last: bool) -> rusqlite::Resu
         }
         n_pages = MERGED_PAGES;
     }
-    index.query_row("PRAGMA wal_checkpoint(truncate)", [], |_| Ok(()))
+    checkpoints::empty_log(&index)
 }
 
 /// How many messages are not indexed yet. The index is attached as `search`, or there is none.

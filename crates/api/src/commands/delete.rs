@@ -63,8 +63,8 @@ pub fn run(args: &Args) -> Result<(), Error> {
     }
     if !is_log_empty {
         return Err(Error::No(format!(
-            "the write-ahead log of {} may still have their text: somebody was reading all the time. \
-             Run the same command again, or restart the server",
+            "the write-ahead log of {} or of its index of texts may still have their text: somebody was reading all \
+             the time (a search, a backup, a check or an export). Run the same command again when that has ended",
             path.display()
         )));
     }
