@@ -316,8 +316,9 @@ impl Keeper {
             return;
         };
         let n_pages = index.query_row("PRAGMA wal_checkpoint(passive)", [], |row| row.get(1));
-        // After an error SQLite tries again itself.
-        keeper.keep(n_pages.unwrap_or(0), || checkpoint(index, Checkpoint::Restart).unwrap_or(false));
+        // Its file is cut, too: else it would be long, here and to SQLite, until the next write. After an error SQLite
+        // tries again itself.
+        keeper.keep(n_pages.unwrap_or(0), || checkpoint(index, Checkpoint::Truncate).unwrap_or(false));
     }
 
     /// At a start: whether some messages are found by their texts. All of them would take too long.
@@ -599,4 +600,36 @@ pub(super) fn matching_all(folded: &str) -> Option<String> {
 fn trigrams(text: &str) -> BTreeSet<String> {
     let chars: Vec<char> = text.chars().collect();
     chars.windows(TRIGRAM_CHARS).map(|w| w.iter().collect()).take(COMPARED_TRIGRAMS_MAX).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Goal: once the log is bounded it is short, also if nothing more is indexed. It stayed as long as it was until the next
+    /// write, and the gate was closed every time that a search was under way.
+    #[test]
+    fn a_log_that_was_long_keeps_no_search_waiting_when_nothing_more_comes() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("app.db");
+        schema::open_and_migrate(&path).unwrap();
+        let keeper = Keeper {
+            messages: schema::open_reader(&path).unwrap(),
+            index: Some(open(&path).unwrap()),
+            published: Arc::default(),
+            log: beside(&path_of(&path), "-wal"),
+            path,
+            logs: Logs::new(),
+            verified: None,
+            on_event: Arc::new(|_| {}),
+        };
+        let grow =
+            format!("CREATE TABLE long (bytes BLOB); INSERT INTO long VALUES (zeroblob({HELD_BYTES}))");
+        keeper.index.as_ref().unwrap().execute_batch(&grow).unwrap();
+        let mut log_keeper = LogKeeper::new(keeper.logs.texts.clone());
+        keeper.bound_log(&mut log_keeper);
+        let _search = keeper.logs.texts.search();
+        keeper.bound_log(&mut log_keeper);
+        assert!(!keeper.logs.texts.is_closed());
+    }
 }
