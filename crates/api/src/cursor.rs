@@ -43,7 +43,7 @@ mod tests {
 
     use super::*;
 
-    /// A cursor goes into a request's head, of which 128 KiB are read; proxies take 8 KiB by default.
+    /// A cursor goes into a request's head, of which 64 KiB are read; proxies take 8 KiB by default.
     #[test]
     fn the_longest_cursor_fits_into_a_request_line() {
         let place = Place {

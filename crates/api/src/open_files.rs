@@ -6,9 +6,10 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 /// depend on the number of cores, as memory does not.
 pub const CONNECTIONS_MAX: usize = 8192;
 
-/// Files beside connections, so that these never take those away that the database needs: SQLite has three
-/// open for each of its six connections, the rest is listeners, workers, the log, and what is opened for a
-/// moment.
+/// Files beside connections, so that these never take those away that the database needs: SQLite has 44 open, the
+/// database and the index of texts with a log each for nine readers and for what keeps the index, the database with its log for
+/// the writer, and two files of shared memory. The rest is listeners, workers, the log, and what is opened for
+/// a moment. On two cores that makes 67 without a client.
 const FILES_RESERVED: u64 = 256;
 
 /// The limit of open files that leaves room for as many connections as we would take.
