@@ -37,11 +37,12 @@ pub(crate) fn send_until_it_ends(app: &TestApp, load: Load, at: impl FnOnce() + 
     let padding = "x".repeat(padding);
     let acknowledged = Mutex::new(BTreeSet::new());
     let at = Mutex::new(Some(at));
+    // All of them before the first sends: it may be the end of the service.
+    let connections: Vec<_> = (0..SENDERS).map(|_| app.connect()).collect();
     thread::scope(|scope| {
-        for sender in 0..SENDERS {
+        for (sender, mut connection) in connections.into_iter().enumerate() {
             let (acknowledged, at, padding) = (&acknowledged, &at, &padding);
             scope.spawn(move || {
-                let mut connection = app.connect();
                 for n in 0.. {
                     let id = format!("{run}-{sender}-{n}");
                     let body = payload(&json!({"message_id": id, "padding": padding})).to_string();
