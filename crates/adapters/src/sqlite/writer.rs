@@ -136,16 +136,19 @@ impl Commit for Writer {
             return;
         }
         let Self { inbox, log_keeper, is_database_suspect, .. } = self;
-        let mut checkpoint = |how| match checkpoint(inbox.db(), how) {
-            Ok(is_whole) => is_whole,
-            Err(error) => {
+        let mut checkpoint = |how| {
+            // Of the tries below one may have failed.
+            if *is_database_suspect {
+                return false;
+            }
+            checkpoint(inbox.db(), how).unwrap_or_else(|error| {
                 // The log stays as it is and the next commit brings us here again. But not after a failed flush: that
                 // the next one succeeds says nothing of the pages that this one was for, nor does SQLite write again
                 // what it had moved before it; and then the log, which has it all, would begin anew. The next start
                 // settles the file, and SQLite then moves all of the log again.
-                *is_database_suspect |= is_failed_flush(&error);
+                *is_database_suspect = is_failed_flush(&error);
                 false
-            }
+            })
         };
         if log_pages() >= CHECKPOINT_PAGES {
             checkpoint(Checkpoint::Passive);
