@@ -12,8 +12,8 @@ use domain::store::{StoreError, StoreErrorKind};
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use crate::head::BadHead;
-use crate::routes::ops::Health;
+use crate::routes::health::Health;
+use crate::transport::head::BadHead;
 
 /// When to try again after `Busy` or `Unknown`: a queue empties within this.
 const RETRY_BUSY_SECS: u32 = 1;

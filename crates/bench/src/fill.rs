@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use adapters::signature::sha256;
+use adapters::digest::sha256;
 use adapters::sqlite::{BATCH_MESSAGES_MAX, SqliteOptions, SqliteStore};
 use bytes::Bytes;
 use domain::message::NewMessage;
@@ -17,6 +17,7 @@ use domain::payload;
 use domain::signature::Verified;
 use domain::source::SourceName;
 use domain::store::{Appended, MessageStore, StoreError};
+use domain::usage::StoreUsage;
 use indicatif::{ProgressBar, ProgressStyle};
 use tokio::runtime::{self, Runtime};
 use tokio::sync::mpsc::{self, Receiver};
@@ -146,7 +147,6 @@ fn runtime() -> io::Result<Runtime> {
 fn open(database: &Path) -> Result<SqliteStore, BenchError> {
     Ok(SqliteStore::open(SqliteOptions {
         path: database.to_owned(),
-        digest: sha256,
         batch_messages_max: BATCH_MESSAGES_MAX,
         on_commit: Box::new(|_| {}),
         on_event: Arc::new(|_| {}),

@@ -9,19 +9,19 @@ use std::time::Duration;
 
 use actix_web::web::Data;
 use adapters::clock::SystemClock;
-use adapters::signature::{XSignature, sha256};
+use adapters::signature::XSignature;
 use adapters::sqlite::{BATCH_MESSAGES_MAX, Expiry, SqliteOptions, SqliteStore};
-use api::app::{self, App, Budgets, ConnectionLimits, Traffic};
-use api::door::Door;
-use api::open_files;
-use api::questions::Questions;
+use api::access::refusals::Door;
+use api::limits::queries::Questions;
+use api::server::{self as app, App, Budgets, ConnectionLimits, Traffic};
 use api::telemetry::log;
 use api::telemetry::metrics::Metrics;
+use api::transport::open_files;
 use async_trait::async_trait;
 use domain::ingest::Ingest;
 use domain::message::NewMessage;
 use domain::query::{Filter, Listing, MessageQuery, Page, Stats};
-use domain::source::{Source, SourceName};
+use domain::source::Source;
 use domain::store::{Appended, MessageStore, Seq, StoreError};
 
 use crate::BenchError;
@@ -96,7 +96,6 @@ pub(crate) fn run(args: &Args) -> Result<(), BenchError> {
                 let flush_extra = Duration::from_millis(args.flush_extra_ms);
                 let store = Arc::new(SqliteStore::open(SqliteOptions {
                     path: args.database.clone(),
-                    digest: sha256,
                     batch_messages_max: if kind == StoreKind::Single { 1 } else { BATCH_MESSAGES_MAX },
                     on_commit: Box::new(move |report| {
                         // The answers wait for this as they wait for the disk.
@@ -106,15 +105,16 @@ pub(crate) fn run(args: &Args) -> Result<(), BenchError> {
                     on_event: Arc::new(|_| {}),
                 })?);
                 if let Some(messages_to) = args.messages_to {
-                    store.expire(Expiry { messages_to: Seq(messages_to), keys_to: None }).await?;
+                    store.expire_to(Expiry { messages_to: Seq(messages_to), keys_to: None }).await?;
                 }
                 (Arc::clone(&store) as _, store)
             }
         };
         let verifier = Arc::new(XSignature::new(SECRET.as_bytes())?);
-        let source = Source { name: SourceName::default(), verifier: Some(verifier) };
+        let source = Source::default_with(Some(verifier));
         let app = Data::new(App {
-            ingest: Ingest::new(source, store, Arc::new(SystemClock)),
+            source,
+            ingest: Ingest::new(store, Arc::new(SystemClock)),
             query,
             log,
             metrics,

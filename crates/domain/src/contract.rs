@@ -109,7 +109,7 @@ impl Sample {
             digest[i % 32] = (digest[i % 32] ^ byte).rotate_left(3);
         }
         NewMessage {
-            source: SourceName::new(&self.source),
+            source: SourceName::parse(&self.source).expect("a valid sample"),
             content: Content {
                 message_id: MessageId::parse(self.id.clone()).expect("a valid sample"),
                 sender: PhoneNumber::parse(self.from.clone()).expect("a valid sample"),

@@ -5,15 +5,14 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use crate::message::{MessageId, NewMessage};
-use crate::payload::{self, InvalidPayload};
+use crate::payload::InvalidPayload;
 use crate::signature::{InboundRequest, Refusal};
 use crate::source::{Source, SourceName};
 use crate::store::{Appended, MessageStore, StoreError};
 use crate::time::{Clock, Timestamp};
 
-/// Receives the webhooks of one source.
+/// Receives webhooks of any source.
 pub struct Ingest {
-    source: Source,
     store: Arc<dyn MessageStore>,
     clock: Arc<dyn Clock>,
 }
@@ -63,24 +62,18 @@ pub enum IngestError {
 }
 
 impl Ingest {
-    /// Receives for `source` into `store`.
+    /// Receives into `store`.
     #[must_use]
-    pub fn new(source: Source, store: Arc<dyn MessageStore>, clock: Arc<dyn Clock>) -> Self {
-        Self { source, store, clock }
+    pub fn new(store: Arc<dyn MessageStore>, clock: Arc<dyn Clock>) -> Self {
+        Self { store, clock }
     }
 
-    /// Whether there is a secret to verify with.
-    #[must_use]
-    pub fn has_secret(&self) -> bool {
-        self.source.verifier.is_some()
-    }
-
-    /// Refuses a webhook of which the headers alone tell that [`receive`](Self::receive) would refuse it.
+    /// Refuses a webhook that [`receive`](Self::receive) would refuse for its headers alone.
     ///
     /// # Errors
     /// [`IngestError::NoSecret`], [`IngestError::Refused`].
-    pub fn check_headers(&self, headers: &[(&str, &[u8])]) -> Result<(), IngestError> {
-        let verifier = self.source.verifier.as_ref().ok_or(IngestError::NoSecret)?;
+    pub fn check_headers(&self, source: &Source, headers: &[(&str, &[u8])]) -> Result<(), IngestError> {
+        let verifier = source.verifier.as_ref().ok_or(IngestError::NoSecret)?;
         Ok(verifier.check_headers(headers)?)
     }
 
@@ -90,15 +83,19 @@ impl Ingest {
     ///
     /// # Errors
     /// [`IngestError`], each kind of it an answer of its own.
-    pub async fn receive(&self, headers: &[(&str, &[u8])], body: Bytes) -> Result<Receipt, IngestError> {
+    pub async fn receive(
+        &self,
+        source: &Source,
+        headers: &[(&str, &[u8])],
+        body: Bytes,
+    ) -> Result<Receipt, IngestError> {
         let now = self.clock.now();
-        let verifier = self.source.verifier.as_ref().ok_or(IngestError::NoSecret)?;
+        let verifier = source.verifier.as_ref().ok_or(IngestError::NoSecret)?;
         let verified = verifier.verify(InboundRequest { headers, body: &body }, now)?;
-        let content = payload::decode(&body)?;
+        let content = (source.decoder)(&body)?;
 
         let message_id = content.message_id.clone();
-        let message =
-            NewMessage { source: self.source.name.clone(), content, body, verified, received_at: now };
+        let message = NewMessage { source: source.name.clone(), content, body, verified, received_at: now };
         let appended = match self.store.append(vec![message]).await {
             Ok(appended) => appended,
             Err(error) => return Err(IngestError::Store { message_id, error }),
@@ -108,6 +105,6 @@ impl Ingest {
             [Appended::Existing { .. }] => Outcome::Duplicate,
             _ => unreachable!("a store answers each message once, and there was one"),
         };
-        Ok(Receipt { source: self.source.name.clone(), message_id, received_at: now, outcome })
+        Ok(Receipt { source: source.name.clone(), message_id, received_at: now, outcome })
     }
 }

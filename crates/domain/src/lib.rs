@@ -18,6 +18,11 @@ pub mod ingest;
 
 pub mod query;
 
+pub mod retention;
+
+pub mod event;
+pub mod usage;
+
 #[cfg(feature = "contract")]
 pub mod contract;
 #[cfg(feature = "contract")]

@@ -2,9 +2,9 @@
 
 use std::borrow::Cow;
 
-use api::cursor;
 use api::error::InvalidField;
-use api::parameters;
+use api::routes::cursor;
+use api::routes::parameters;
 use domain::query::{Filter, PAGE_LIMIT_DEFAULT, PAGE_LIMIT_MAX, Page, TextQuery};
 use domain::time::ExactTime;
 use form_urlencoded::Serializer;

@@ -10,16 +10,16 @@ use std::time::Duration;
 use actix_web::dev::ServerHandle;
 use actix_web::web::Data;
 use adapters::clock::SystemClock;
-use adapters::signature::{XSignature, sha256};
+use adapters::signature::XSignature;
 use adapters::sqlite::{BATCH_MESSAGES_MAX, SqliteOptions, SqliteStore};
-use api::app::{self, App, Budgets, ConnectionLimits, Traffic};
-use api::door::Door;
-use api::open_files::CONNECTIONS_MAX;
-use api::questions::Questions;
+use api::access::refusals::Door;
+use api::limits::queries::Questions;
+use api::server::{self as app, App, Budgets, ConnectionLimits, Traffic};
 use api::telemetry::log;
 use api::telemetry::metrics::Metrics;
+use api::transport::open_files::CONNECTIONS_MAX;
 use domain::ingest::Ingest;
-use domain::source::{Source, SourceName};
+use domain::source::Source;
 use serde_json::Value;
 
 /// What webhooks are signed with.
@@ -57,7 +57,6 @@ impl Service {
                 let store = Arc::new(
                     SqliteStore::open(SqliteOptions {
                         path: folder.path().join("app.db"),
-                        digest: sha256,
                         batch_messages_max: BATCH_MESSAGES_MAX,
                         on_commit: Box::new(|_| {}),
                         on_event: Arc::new(|_| {}),
@@ -65,9 +64,10 @@ impl Service {
                     .unwrap(),
                 );
                 let verifier = Arc::new(XSignature::new(SECRET).unwrap());
-                let source = Source { name: SourceName::default(), verifier: Some(verifier) };
+                let source = Source::default_with(Some(verifier));
                 let app = Data::new(App {
-                    ingest: Ingest::new(source, Arc::clone(&store) as _, Arc::new(SystemClock)),
+                    source,
+                    ingest: Ingest::new(Arc::clone(&store) as _, Arc::new(SystemClock)),
                     query: Arc::clone(&store) as _,
                     log,
                     metrics,

@@ -2,8 +2,9 @@
 
 use std::io::Write;
 
-use adapters::signature::{XSignature, sha256};
-use api::parameters;
+use adapters::digest::sha256;
+use adapters::signature::XSignature;
+use api::routes::parameters;
 use arbitrary::{Arbitrary, Unstructured};
 use domain::memory::MemoryStore;
 use domain::message::{MessageText, NewMessage, SentAt};

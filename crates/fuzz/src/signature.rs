@@ -1,6 +1,7 @@
 //! Signatures: a verifier takes the right one, however it is written, and nothing else.
 
-use adapters::signature::{XSignature, sha256};
+use adapters::digest::sha256;
+use adapters::signature::XSignature;
 use domain::signature::{InboundRequest, Refusal, SignatureVerifier, Verified};
 use domain::time::Timestamp;
 

@@ -1,7 +1,5 @@
-//! Signature schemes, one file each. Only `hmac` names ring.
+//! Signature schemes, one file each.
 
-mod hmac;
 mod x_signature;
 
-pub use hmac::{EmptySecret, sha256};
 pub use x_signature::XSignature;

@@ -5,7 +5,7 @@
 use domain::signature::{InboundRequest, Refusal, SignatureVerifier, Verified};
 use domain::time::Timestamp;
 
-use super::hmac::{EmptySecret, HmacSha256, sha256};
+use crate::digest::{EmptySecret, HmacSha256, sha256};
 
 /// Signs and verifies with one secret.
 pub struct XSignature(HmacSha256);

@@ -12,9 +12,13 @@ use rusqlite::{Connection, OpenFlags};
 use rustix::fs::{Access, access};
 use rustix::process::geteuid;
 
-use super::backup::folder_of;
-use super::start_lock::StartLock;
-use super::{beside, checkpoints, location, page_cache, private};
+use crate::sqlite::files::beside;
+use crate::sqlite::files::location;
+use crate::sqlite::files::page_cache;
+use crate::sqlite::files::private;
+use crate::sqlite::files::start_lock::StartLock;
+use crate::sqlite::upkeep::backup::folder_of;
+use crate::sqlite::wal::checkpoint as checkpoints;
 
 mod embedded {
     refinery::embed_migrations!("../../migrations/sqlite");

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use rusqlite::Connection;
 
-use super::event::Event;
+use domain::event::StoreEvent;
 
 /// How often it is told.
 const TELL_EVERY: Duration = Duration::from_secs(1);
@@ -15,12 +15,12 @@ const TELL_EVERY: Duration = Duration::from_secs(1);
 const STEPS_PER_LOOK: i32 = 100_000;
 
 /// From now on, tells whenever SQLite has done some work on this connection: not if it is stuck.
-pub(super) fn tell(db: &Connection, on_event: Arc<dyn Fn(Event) + Send + Sync>) -> rusqlite::Result<()> {
+pub(super) fn tell(db: &Connection, on_event: Arc<dyn Fn(StoreEvent) + Send + Sync>) -> rusqlite::Result<()> {
     let mut told: Option<Instant> = None;
     let look = move || {
         if told.is_none_or(|told| told.elapsed() >= TELL_EVERY) {
             told = Some(Instant::now());
-            on_event(Event::StartGoesOn);
+            on_event(StoreEvent::StartGoesOn);
         }
         false
     };

@@ -6,11 +6,11 @@
 use std::collections::VecDeque;
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
+use crate::digest::sha256;
 use rusqlite::{Connection, Row, Transaction, params};
 
-use super::Digest;
-use super::key_filter::Key;
-use super::row::{Place, finer};
+use crate::sqlite::order::{Place, finer};
+use crate::sqlite::tables::key_filter::Key;
 
 /// What the indexes have of a message.
 pub(super) struct Entry {
@@ -85,9 +85,8 @@ impl Stretch {
 }
 
 /// A clone is the same.
-#[derive(Clone)]
+#[derive(Clone, Default)]
 pub(super) struct Tail {
-    digest: Digest,
     known: Arc<RwLock<Known>>,
 }
 
@@ -100,15 +99,6 @@ struct Known {
 }
 
 impl Tail {
-    pub(super) fn new(digest: Digest) -> Self {
-        Self { digest, known: Arc::default() }
-    }
-
-    /// A message's key in the ledger.
-    pub(super) fn key(&self, source_id: i64, message_id: &str) -> Key {
-        key(self.digest, source_id, message_id)
-    }
-
     /// Adds what was committed, next in order of arrival.
     pub(super) fn push(&self, entries: Vec<Entry>) {
         if !entries.is_empty() {
@@ -166,7 +156,7 @@ impl Tail {
             let message_id: Box<str> = row.get(2)?;
             Ok(Entry {
                 seq: row.get(0)?,
-                key: self.key(row.get(1)?, &message_id),
+                key: key(row.get(1)?, &message_id),
                 received_at_us: row.get(6)?,
                 message_id,
                 sender: row.get(3)?,
@@ -197,8 +187,8 @@ impl Tail {
 }
 
 /// A message's key in the ledger.
-pub(super) fn key(digest: Digest, source_id: i64, message_id: &str) -> Key {
-    let digest = digest(&[&source_id.to_be_bytes(), message_id.as_bytes()].concat());
+pub(super) fn key(source_id: i64, message_id: &str) -> Key {
+    let digest = sha256(&[&source_id.to_be_bytes(), message_id.as_bytes()].concat());
     std::array::from_fn(|i| digest.0[i])
 }
 

@@ -10,7 +10,7 @@
 extern crate shuttle_tokio as tokio;
 
 mod disk;
-#[path = "../../src/sqlite/group_commit.rs"]
+#[path = "../../src/sqlite/write/group_commit.rs"]
 mod group_commit;
 mod world;
 

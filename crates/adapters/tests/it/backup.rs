@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use adapters::signature::sha256;
+use adapters::digest::sha256;
 use adapters::sqlite::{BackupError, Problem, Report, RestoreError, SCHEMA_VERSION, backup, check, restore};
 use domain::contract::Sample;
 use domain::message::NewMessage;
@@ -40,11 +40,11 @@ async fn database(folder: &TempDir) -> PathBuf {
 }
 
 fn back_up(path: &Path, dest: &Path) -> Result<Report, BackupError> {
-    backup(path, dest, sha256, &mut |_, _| {})
+    backup(path, dest, &mut |_, _| {})
 }
 
 fn put_back(src: &Path, path: &Path) -> Result<Report, RestoreError> {
-    restore(src, path, sha256, &mut |_, _| {})
+    restore(src, path, &mut |_, _| {})
 }
 
 fn files(folder: &Path) -> Vec<String> {
@@ -100,7 +100,7 @@ async fn a_commit_after_every_step_does_not_hold_it_up() {
     let dest = folder.path().join("b.db");
     let mut steps = Vec::new();
     let report = tokio::task::block_in_place(|| {
-        backup(&path, &dest, sha256, &mut |done, total| {
+        backup(&path, &dest, &mut |done, total| {
             let during = large_message(&format!("during {}", steps.len()), 1 << 20);
             tokio::runtime::Handle::current().block_on(store.append(vec![during])).unwrap();
             steps.push((done, total));
@@ -113,7 +113,7 @@ async fn a_commit_after_every_step_does_not_hold_it_up() {
     assert_eq!(steps.last().unwrap().0, steps[0].1);
     assert_eq!(report.messages, 6);
     assert!(ids(&dest).iter().all(|id| id.starts_with("before")));
-    assert_eq!(check(&path, sha256).unwrap().messages, 6 + steps.len() as u64, "beside the open store");
+    assert_eq!(check(&path).unwrap().messages, 6 + steps.len() as u64, "beside the open store");
     store.close().await;
 }
 
@@ -156,7 +156,7 @@ async fn a_file_that_appears_meanwhile_is_not_overwritten_either() {
     let (folder, elsewhere) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     let path = database(&folder).await;
     let dest = elsewhere.path().join("b.db");
-    let error = backup(&path, &dest, sha256, &mut |_, _| std::fs::write(&dest, "precious").unwrap());
+    let error = backup(&path, &dest, &mut |_, _| std::fs::write(&dest, "precious").unwrap());
     assert!(matches!(error.unwrap_err(), BackupError::Exists(_)));
     assert_eq!(std::fs::read(&dest).unwrap(), b"precious");
     assert_eq!(files(elsewhere.path()), ["b.db"]);
@@ -210,7 +210,7 @@ async fn a_restored_database_goes_on_where_the_backup_was() {
     let restored = elsewhere.path().join("new/folder/app.db");
     assert_eq!(put_back(&dest, &restored).unwrap().messages, 3);
     assert_eq!(files(restored.parent().unwrap()), ["app.db"]);
-    assert!(check(&restored, sha256).unwrap().is_ok());
+    assert!(check(&restored).unwrap().is_ok());
     let store = open(&restored);
     store.append(vec![message("m3", "+1"), message("m4", "+1")]).await.unwrap();
     store.close().await;
@@ -305,7 +305,7 @@ async fn nobody_sees_half_a_restore() {
     back_up(&path, &dest).unwrap();
     let target = elsewhere.path().join("app.db");
     let mut looks = 0;
-    let report = restore(&dest, &target, sha256, &mut |_, _| {
+    let report = restore(&dest, &target, &mut |_, _| {
         let db = Connection::open(&target).unwrap();
         db.busy_timeout(std::time::Duration::ZERO).unwrap();
         let look = db.query_row("SELECT count(*) FROM sqlite_schema", [], |_| Ok(()));
@@ -392,13 +392,13 @@ fn damages() -> Vec<(Damage, &'static str)> {
 async fn a_check_finds_each_kind_of_damage() {
     let folder = tempfile::tempdir().unwrap();
     let sound = database(&folder).await;
-    assert!(check(&sound, sha256).unwrap().is_ok());
+    assert!(check(&sound).unwrap().is_ok());
     for (damage, says) in damages() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("app.db");
         std::fs::copy(&sound, &path).unwrap();
         damage(&path);
-        let report = check(&path, sha256).unwrap();
+        let report = check(&path).unwrap();
         assert!(!report.is_ok() && report.to_string().contains(says), "{says}: {report}");
     }
 }
@@ -422,7 +422,7 @@ async fn indexed_database(folder: &TempDir) -> PathBuf {
 async fn a_check_compares_the_indexes_with_the_messages() {
     let folder = tempfile::tempdir().unwrap();
     let sound = indexed_database(&folder).await;
-    let report = check(&sound, sha256).unwrap();
+    let report = check(&sound).unwrap();
     assert!(report.is_ok() && report.messages == 5000, "{report}");
     for (damage, says) in [
         ("DELETE FROM message_keys WHERE seq = 7", "message 7 is not in message_keys"),
@@ -444,7 +444,7 @@ async fn a_check_compares_the_indexes_with_the_messages() {
         let path = folder.path().join("app.db");
         std::fs::copy(&sound, &path).unwrap();
         Connection::open(&path).unwrap().execute_batch(damage).unwrap();
-        let report = check(&path, sha256).unwrap();
+        let report = check(&path).unwrap();
         assert!(!report.is_ok() && report.to_string().contains(says), "{says}: {report}");
     }
 }
@@ -466,9 +466,9 @@ async fn a_check_tells_every_problem_and_at_most_ten_of_a_kind() {
     )
     .unwrap();
     drop(db);
-    let report = check(&path, sha256).unwrap();
+    let report = check(&path).unwrap();
     assert_eq!((report.messages, report.senders), (12, 12));
     assert_eq!(report.problems.len(), 10 + 10 + 2, "{report}");
     assert_eq!(report.to_string().lines().count(), 1 + 22);
-    assert!(check(&folder.path().join("nowhere.db"), sha256).is_err());
+    assert!(check(&folder.path().join("nowhere.db")).is_err());
 }

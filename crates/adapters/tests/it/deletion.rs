@@ -7,10 +7,10 @@ use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use adapters::signature::sha256;
 use adapters::sqlite::{self, Deleted, Doomed, SqliteStore};
 use domain::contract::Sample;
 use domain::store::MessageStore;
+use domain::usage::StoreUsage;
 use rusqlite::Connection;
 
 use crate::sqlite::open;
@@ -43,7 +43,7 @@ fn of(sender: &str) -> Doomed {
 }
 
 fn delete(path: &Path, sender: &str) -> Deleted {
-    sqlite::delete(path, sha256, &of(sender), &mut |_| ()).unwrap()
+    sqlite::delete(path, &of(sender), &mut |_| ()).unwrap()
 }
 
 fn index_of(path: &Path) -> PathBuf {
@@ -82,9 +82,8 @@ async fn what_another_deletion_removed_meanwhile_is_not_forgotten() {
     let first = thread::scope(|scope| {
         let first = scope.spawn(|| delete(&path, "+2"));
         wait_until("the first one comes to the index", || n_open(&index_of(&path)) > n_open_before);
-        let second = catch_unwind(|| {
-            sqlite::delete(&path, sha256, &of("+1"), &mut |_| panic!("the process is killed"))
-        });
+        let second =
+            catch_unwind(|| sqlite::delete(&path, &of("+1"), &mut |_| panic!("the process is killed")));
         assert!(second.is_err());
         index.execute_batch("COMMIT").unwrap();
         first.join().unwrap()
@@ -120,7 +119,7 @@ async fn messages_do_not_wait_for_a_deletion_that_waits_for_somebody_who_reads()
     let (tell, told) = mpsc::channel();
     let deletion = thread::spawn({
         let path = path.clone();
-        move || sqlite::delete(&path, sha256, &of("+1"), &mut |n| tell.send(n).unwrap()).unwrap()
+        move || sqlite::delete(&path, &of("+1"), &mut |n| tell.send(n).unwrap()).unwrap()
     });
     assert_eq!(told.recv(), Ok(1));
     let (started, mut longest) = (Instant::now(), Duration::ZERO);

@@ -9,7 +9,7 @@ use std::hash::{BuildHasher, RandomState};
 use std::ops::RangeInclusive;
 use std::time::{Duration, Instant};
 
-use adapters::signature::sha256;
+use adapters::digest::sha256;
 use adapters::sqlite::{self, Doomed, Expiry, SqliteStore};
 use domain::contract::Sample;
 use domain::message::{MessageId, MessageKey, NewMessage, PhoneNumber};
@@ -341,7 +341,7 @@ impl Test {
                 let n_expired = self.random.rng.random_range(0..seqs.len() / 2);
                 let messages_to = Seq(seqs[n_expired].0 - 1);
                 self.model.forget(|known| known.place.seq <= messages_to);
-                self.store.expire(Expiry { messages_to, keys_to: None }).await.unwrap();
+                self.store.expire_to(Expiry { messages_to, keys_to: None }).await.unwrap();
                 let deadline = Instant::now() + Duration::from_secs(60);
                 let n_kept = self.model.listed.len() as u64;
                 while self.store.stats().await.unwrap().total_messages != n_kept {
@@ -367,7 +367,7 @@ impl Test {
         let n_doomed = self.model.listed.iter().filter(|known| is_doomed(&known.message)).count();
         self.model.forget(|known| is_doomed(&known.message));
         let path = self.folder.path().join("app.db");
-        let deleted = sqlite::delete(&path, sha256, doomed, &mut |_| ()).unwrap();
+        let deleted = sqlite::delete(&path, doomed, &mut |_| ()).unwrap();
         assert_eq!(deleted.messages, n_doomed as u64, "SEED={}: {doomed:?}", self.seed);
     }
 
@@ -427,6 +427,6 @@ async fn crowds_are_listed_and_counted_as_the_model_does() {
         }
     }
     test.store.close().await;
-    let report = sqlite::check(&test.folder.path().join("app.db"), sha256).unwrap();
+    let report = sqlite::check(&test.folder.path().join("app.db")).unwrap();
     assert!(report.is_ok() && report.messages == test.model.listed.len() as u64, "SEED={seed}: {report}");
 }

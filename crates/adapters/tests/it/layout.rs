@@ -6,12 +6,14 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use adapters::signature::sha256;
-use adapters::sqlite::{self, Doomed, Event, Expiry, Keep, SqliteOptions, SqliteStore};
+use adapters::digest::sha256;
+use adapters::sqlite::{self, Doomed, Expiry, SqliteOptions, SqliteStore};
 use domain::contract::Sample;
+use domain::event::StoreEvent;
 use domain::memory::MemoryStore;
 use domain::message::{MessageId, NewMessage};
 use domain::query::{Filter, MessageQuery, Page, TextQuery};
+use domain::retention::{MessageExpiry, Retention};
 use domain::store::{Appended, MessageStore, Seq, StoreErrorKind};
 use domain::time::{ExactTime, Timestamp};
 use rusqlite::Connection;
@@ -78,7 +80,7 @@ async fn compare(store: &SqliteStore, model: &MemoryStore) {
 
 /// Whether the check finds nothing wrong with the database, and so many messages in it.
 fn assert_sound(path: &Path, n_messages: u64) {
-    let report = sqlite::check(path, sha256).unwrap();
+    let report = sqlite::check(path).unwrap();
     assert!(report.is_ok() && report.messages == n_messages, "{report}");
 }
 
@@ -97,7 +99,7 @@ fn wait_until(what: &str, is_so: impl Fn() -> bool) {
 
 /// Has the store index all that it has: what may expire is indexed first, and nothing is so old.
 pub(crate) async fn index_all(store: &SqliteStore, path: &Path) {
-    store.expire(Expiry { messages_to: Seq(0), keys_to: None }).await.unwrap();
+    store.expire_to(Expiry { messages_to: Seq(0), keys_to: None }).await.unwrap();
     let last_seq = i64::try_from(store.stats().await.unwrap().total_messages).unwrap();
     wait_until("all messages are indexed", || indexed_seq(path) == last_seq);
 }
@@ -244,7 +246,7 @@ async fn what_has_expired_is_gone_but_stays_a_duplicate() {
     index_all(&store, &path).await;
     append(&[&store, &model], 9_001..9_101).await;
     wait_until_searched(&path, 9_100);
-    store.expire(Expiry { messages_to: Seq(7_000), keys_to: None }).await.unwrap();
+    store.expire_to(Expiry { messages_to: Seq(7_000), keys_to: None }).await.unwrap();
     wait_until("all that expired is removed", || has_expired(&path, 7_000));
     for n in [1, 4_096, 4_097, 7_000] {
         let answer = store.append(vec![message(n)]).await.unwrap();
@@ -270,7 +272,7 @@ async fn a_handful_of_messages_expires_too() {
     let (store, model) = (open(&path), MemoryStore::default());
     append(&[&store], 1..21).await;
     append(&[&model], 11..21).await;
-    store.expire(Expiry { messages_to: Seq(10), keys_to: None }).await.unwrap();
+    store.expire_to(Expiry { messages_to: Seq(10), keys_to: None }).await.unwrap();
     wait_until("all that expired is removed", || has_expired(&path, 10));
     compare_but_for_seq(&store, &model).await;
     store.close().await;
@@ -316,10 +318,10 @@ async fn a_key_expires_with_the_last_of_its_segment() {
     };
     index_all(&store, &path).await;
     // The last of the first segment is kept.
-    store.expire(Expiry { messages_to: Seq(67_999), keys_to: Some(Seq(65_534)) }).await.unwrap();
+    store.expire_to(Expiry { messages_to: Seq(67_999), keys_to: Some(Seq(65_534)) }).await.unwrap();
     wait_until("messages are removed", || has_expired(&path, 67_999));
     assert_eq!(n_keys().1, 1, "no key has expired");
-    store.expire(Expiry { messages_to: Seq(68_999), keys_to: Some(Seq(70_000)) }).await.unwrap();
+    store.expire_to(Expiry { messages_to: Seq(68_999), keys_to: Some(Seq(70_000)) }).await.unwrap();
     wait_until("messages are removed", || has_expired(&path, 68_999));
     wait_until("the first segment's keys are removed", || n_keys().1 == 65_536);
     // As far as the store can tell, it is new.
@@ -339,11 +341,11 @@ async fn a_new_busiest_sender_is_seen_while_keys_expire_alone() {
     let (store, model) = (open(&path), MemoryStore::default());
     append(&[&store], 1..70_001).await;
     append(&[&model], 68_000..70_001).await;
-    store.expire(Expiry { messages_to: Seq(67_999), keys_to: None }).await.unwrap();
+    store.expire_to(Expiry { messages_to: Seq(67_999), keys_to: None }).await.unwrap();
     wait_until("messages are removed", || has_expired(&path, 67_999));
     assert_eq!(store.stats().await.unwrap(), model.stats().await.unwrap());
 
-    store.expire(Expiry { messages_to: Seq(67_999), keys_to: Some(Seq(67_999)) }).await.unwrap();
+    store.expire_to(Expiry { messages_to: Seq(67_999), keys_to: Some(Seq(67_999)) }).await.unwrap();
     let of_one = |n: u64| {
         let mut message = sample(n).from("+4711").message();
         message.received_at = Timestamp::from_micros(i64::try_from(n).unwrap());
@@ -378,7 +380,7 @@ fn at_hour(hour: u32) -> Timestamp {
 /// Reads the clock every hour, with messages kept for ten days.
 async fn keep(store: &SqliteStore, hours: std::ops::Range<u32>) {
     for hour in hours {
-        store.keep(Keep { now: at_hour(hour), messages: Some(240 * HOUR), keys: None }).await.unwrap();
+        store.expire(Retention { messages: Some(240 * HOUR), keys: None }, at_hour(hour)).await.unwrap();
     }
 }
 
@@ -417,24 +419,24 @@ async fn what_a_clock_jumped_over_does_not_count() {
     let (tell, told) = std::sync::mpsc::channel();
     let on_event = Arc::new(move |event| tell.send(event).unwrap());
     let store = SqliteStore::open(SqliteOptions { on_event, ..options(&path) }).unwrap();
-    assert!(matches!(told.recv().unwrap(), Event::StartGoesOn));
+    assert!(matches!(told.recv().unwrap(), StoreEvent::StartGoesOn));
     append(&[&store], 1..11).await;
     keep(&store, 0..30).await;
-    assert!(matches!(told.recv().unwrap(), Event::ClockSettled));
+    assert!(matches!(told.recv().unwrap(), StoreEvent::ClockSettled));
     let year = 365 * 24;
     keep(&store, year..year + 20).await;
     let event = told.recv().unwrap();
     let is_jump =
-        matches!(event, Event::ClockJumped { from, to } if from == at_hour(29) && to == at_hour(year));
+        matches!(event, StoreEvent::ClockJumped { from, to } if from == at_hour(29) && to == at_hour(year));
     assert!(is_jump, "{event:?}");
     keep(&store, 31..33).await;
     keep(&store, year..year + 23).await;
     let event = told.recv().unwrap();
-    assert!(matches!(event, Event::ClockJumped { .. }), "{event:?}");
+    assert!(matches!(event, StoreEvent::ClockJumped { .. }), "{event:?}");
     assert_eq!(store.stats().await.unwrap().total_messages, 10);
     append(&[&store], 11..21).await;
     keep(&store, year + 23..year + 25).await;
-    assert!(matches!(told.recv().unwrap(), Event::ClockSettled));
+    assert!(matches!(told.recv().unwrap(), StoreEvent::ClockSettled));
     // The first ten were noted in hour 24, which is eight hours before the jump.
     keep(&store, year + 25..year + 232).await;
     assert_eq!(store.stats().await.unwrap().total_messages, 20, "ten days are not over");
@@ -442,9 +444,12 @@ async fn what_a_clock_jumped_over_does_not_count() {
     wait_until("those from before the jump are removed", || has_expired(&path, 10));
     assert_eq!(store.stats().await.unwrap().total_messages, 10, "the others came in later");
     store.close().await;
-    let events: Vec<Event> = told.try_iter().collect();
+    let events: Vec<StoreEvent> = told.try_iter().collect();
     assert!(
-        matches!(events[..], [Event::Expired { messages: 10, keys: 0 }, Event::Purged { messages: 10, .. }]),
+        matches!(
+            events[..],
+            [StoreEvent::Expired { messages: 10, keys: 0 }, StoreEvent::Purged { messages: 10, .. }]
+        ),
         "{events:?}"
     );
     assert_sound(&path, 10);
@@ -476,14 +481,14 @@ async fn a_commit_removes_more_than_it_stores() {
     let path = folder.path().join("app.db");
     let (tell, told) = std::sync::mpsc::channel();
     let on_event = Arc::new(move |event| {
-        if let Event::Expired { messages, .. } = event {
+        if let StoreEvent::Expired { messages, .. } = event {
             tell.send(messages).unwrap();
         }
     });
     let store = SqliteStore::open(SqliteOptions { on_event, ..options(&path) }).unwrap();
     append(&[&store], 1..5_001).await;
     index_all(&store, &path).await;
-    store.expire(Expiry { messages_to: Seq(5_000), keys_to: None }).await.unwrap();
+    store.expire_to(Expiry { messages_to: Seq(5_000), keys_to: None }).await.unwrap();
     // What is waiting already is taken before there is time for chores.
     for n in 0..6 {
         store.append((5_001 + n * 500..5_501 + n * 500).map(message).collect()).await.unwrap();
@@ -511,13 +516,11 @@ async fn what_is_deleted_is_gone_from_every_part_of_the_store_and_stays_a_duplic
     assert_eq!(indexed_seq(&path), 16_383, "some are indexed, and a run is under way");
     let doomed = Doomed::Sender("+3".to_owned());
     let cut_off = std::panic::catch_unwind(|| {
-        sqlite::delete(&path, sha256, &doomed, &mut |_| {
-            panic!("the process is killed after the first transaction")
-        })
+        sqlite::delete(&path, &doomed, &mut |_| panic!("the process is killed after the first transaction"))
     });
     assert!(cut_off.is_err());
     let n_left = store.stats().await.unwrap().total_messages;
-    let deleted = sqlite::delete(&path, sha256, &doomed, &mut |_| ()).unwrap();
+    let deleted = sqlite::delete(&path, &doomed, &mut |_| ()).unwrap();
     assert_eq!(
         (deleted.left_before, deleted.messages),
         (40_000 - n_left, n_left - model.stats().await.unwrap().total_messages)
@@ -540,9 +543,9 @@ async fn what_is_deleted_is_gone_from_every_part_of_the_store_and_stays_a_duplic
     append_kept(40_001..41_001).await;
     let one = Doomed::Message(MessageId::parse(sample(40_500).id).unwrap());
     assert!(is_kept(40_500));
-    assert_eq!(sqlite::delete(&path, sha256, &one, &mut |_| ()).unwrap().messages, 1);
+    assert_eq!(sqlite::delete(&path, &one, &mut |_| ()).unwrap().messages, 1);
     assert_eq!(
-        sqlite::delete(&path, sha256, &one, &mut |_| ()).unwrap().messages,
+        sqlite::delete(&path, &one, &mut |_| ()).unwrap().messages,
         0,
         "a second time there is nothing"
     );
@@ -569,7 +572,7 @@ async fn what_is_deleted_is_gone_from_every_part_of_the_store_and_stays_a_duplic
 }
 
 async fn index_all_but_deleted(store: &SqliteStore, path: &Path) {
-    store.expire(Expiry { messages_to: Seq(0), keys_to: None }).await.unwrap();
+    store.expire_to(Expiry { messages_to: Seq(0), keys_to: None }).await.unwrap();
     wait_until("all messages are indexed", || indexed_seq(path) == 41_000);
 }
 
@@ -646,7 +649,7 @@ async fn a_database_of_an_older_version_is_brought_up_to_date() {
         ))
         .unwrap();
         drop(db);
-        let report = sqlite::check(&path, sha256).unwrap();
+        let report = sqlite::check(&path).unwrap();
         assert!(report.is_ok(), "it is sound as it is: {report}");
 
         let store = open(&path);

@@ -10,6 +10,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use domain::contract::Sample;
 use domain::query::{Filter, MessageQuery, Page, TextQuery};
 use domain::store::{MessageStore, StoreErrorKind};
+use domain::usage::StoreUsage;
 use futures_util::FutureExt;
 use futures_util::future::{join, join_all};
 use rusqlite::Connection;

@@ -7,12 +7,14 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use adapters::signature::sha256;
-use adapters::sqlite::{Event, SqliteOptions, SqliteStore, check};
+use adapters::digest::sha256;
+use adapters::sqlite::{SqliteOptions, SqliteStore, check};
 use domain::contract::Sample;
+use domain::event::StoreEvent;
 use domain::message::NewMessage;
 use domain::query::{Filter, MessageQuery, Page, TextQuery};
 use domain::store::MessageStore;
+use domain::usage::StoreUsage;
 use rusqlite::Connection;
 
 use crate::sqlite::{open, options};
@@ -102,20 +104,20 @@ async fn a_damaged_index_is_told_by_a_check_and_made_anew_by_a_start() {
     let store = open(&sound);
     fill(&store).await;
     close(store, &sound).await;
-    assert!(check(&sound, sha256).unwrap().is_ok());
+    assert!(check(&sound).unwrap().is_ok());
     for (what, damage) in DAMAGES {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("app.db");
         fs::copy(&sound, &path).unwrap();
         fs::copy(index_of(&sound), index_of(&path)).unwrap();
         damage(&index_of(&path));
-        let report = check(&path, sha256).unwrap();
+        let report = check(&path).unwrap();
         assert!(report.to_string().contains("the index of texts"), "{what}: {report}");
 
         let why = Arc::new(Mutex::new(Vec::new()));
         let noted = Arc::clone(&why);
         let on_event = Arc::new(move |event| {
-            if let Event::SearchIndexRebuilt { why } = event {
+            if let StoreEvent::SearchIndexRebuilt { why } = event {
                 noted.lock().unwrap().push(why);
             }
         });
@@ -125,7 +127,7 @@ async fn a_damaged_index_is_told_by_a_check_and_made_anew_by_a_start() {
         wait_until_indexed(&store).await;
         assert_eq!(found(&store, "needle").await, Some(MESSAGES), "{what}");
         store.close().await;
-        let report = check(&path, sha256).unwrap();
+        let report = check(&path).unwrap();
         assert!(report.is_ok(), "{what}: {report}");
     }
 }
@@ -149,6 +151,6 @@ async fn an_index_that_is_damaged_while_it_is_used_is_made_anew() {
     store.append(vec![message(MESSAGES)]).await.unwrap();
     assert_eq!(found(&store, "needle").await, Some(MESSAGES + 1));
     store.close().await;
-    let report = check(&path, sha256).unwrap();
+    let report = check(&path).unwrap();
     assert!(report.is_ok(), "{report}");
 }

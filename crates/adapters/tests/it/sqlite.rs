@@ -3,7 +3,6 @@
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 
-use adapters::signature::sha256;
 use adapters::sqlite::{
     BATCH_MESSAGES_MAX, OpenError, QUEUE_BYTES_MAX, SCHEMA_VERSION, SqliteOptions, SqliteStore,
 };
@@ -11,6 +10,7 @@ use domain::contract::{PROMISES, Sample};
 use domain::message::{PhoneNumber, SentAt};
 use domain::query::{Filter, MessageQuery, Page};
 use domain::store::{Appended, MessageStore, StoreErrorKind};
+use domain::usage::StoreUsage;
 use rusqlite::Connection;
 use rusqlite::config::DbConfig;
 
@@ -21,7 +21,6 @@ pub(crate) fn open(path: &Path) -> SqliteStore {
 pub(crate) fn options(path: &Path) -> SqliteOptions {
     SqliteOptions {
         path: path.to_owned(),
-        digest: sha256,
         batch_messages_max: BATCH_MESSAGES_MAX,
         on_commit: Box::new(|_| {}),
         on_event: Arc::new(|_| {}),
@@ -146,7 +145,7 @@ async fn appends_that_wait_are_committed_together() {
     let path = folder.path().join("app.db");
     let commits = Arc::new(Mutex::new(Vec::new()));
     let seen = Arc::clone(&commits);
-    let on_commit = Box::new(move |report: adapters::sqlite::CommitReport| {
+    let on_commit = Box::new(move |report: domain::event::CommitReport| {
         assert!(report.ok);
         seen.lock().unwrap().push(report.messages);
     });

@@ -2,7 +2,6 @@
 
 use std::path::PathBuf;
 
-use adapters::signature::sha256;
 use adapters::sqlite;
 
 use super::Error;
@@ -28,7 +27,7 @@ pub struct Args {
 /// The database can't be read or is damaged, or the backup can't be written or is there already.
 pub fn run(args: &Args) -> Result<(), Error> {
     let path = super::database_path(&args.database)?;
-    let report = super::showing_pages(|progress| sqlite::backup(&path, &args.dest, sha256, progress))?;
+    let report = super::showing_pages(|progress| sqlite::backup(&path, &args.dest, progress))?;
     let dest = args.dest.display();
     if !args.json {
         return super::print(&format_args!("{dest}: {report}"));

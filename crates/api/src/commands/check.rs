@@ -1,6 +1,5 @@
 //! `hookkeeper check`: whether the database is what it should be.
 
-use adapters::signature::sha256;
 use adapters::sqlite;
 
 use super::Error;
@@ -24,7 +23,7 @@ pub struct Args {
 /// The database can't be read, or something is wrong with it.
 pub fn run(args: &Args) -> Result<(), Error> {
     let path = super::database_path(&args.database)?;
-    let report = sqlite::check(&path, sha256)?;
+    let report = sqlite::check(&path)?;
     if args.json {
         super::print(&super::report_json(&report))?;
     } else {

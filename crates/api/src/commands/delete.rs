@@ -2,7 +2,6 @@
 
 use std::io::Write;
 
-use adapters::signature::sha256;
 use adapters::sqlite::{self, Deleted, Doomed};
 use domain::message::MessageId;
 
@@ -51,7 +50,7 @@ pub fn run(args: &Args) -> Result<(), Error> {
         }
     };
     let Deleted { messages, left_before, is_log_empty } =
-        super::showing_messages(|progress| sqlite::delete(&path, sha256, &doomed, progress))?;
+        super::showing_messages(|progress| sqlite::delete(&path, &doomed, progress))?;
     if messages + left_before == 0 {
         return Err(Error::No(format!("no message with {name} in database at {}", path.display())));
     }

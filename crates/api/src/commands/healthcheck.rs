@@ -10,8 +10,8 @@ use ureq::tls::TlsConfig;
 
 use super::Error;
 use crate::config::{BindArgs, ConfigError, TlsArgs};
-use crate::listener::Address;
 use crate::printable::printable;
+use crate::transport::listener::Address;
 
 /// Less than the five seconds that a container's health check is usually given.
 const ANSWER_TIME_MAX: Duration = Duration::from_secs(4);

@@ -20,15 +20,16 @@ use std::fmt;
 use std::io::{self, Write};
 use std::path::PathBuf;
 
-use adapters::signature::{EmptySecret, XSignature};
+use adapters::digest::EmptySecret;
+use adapters::signature::XSignature;
 use adapters::sqlite::{BackupError, CheckError, DeleteError, ExportError, OpenError, Report, RestoreError};
 use indicatif::{ProgressBar, ProgressStyle};
 use secrecy::ExposeSecret;
 use serde_json::json;
 
 use crate::config::{ConfigError, DatabaseArgs, SecretArgs};
-use crate::listener::Address;
-use crate::tls::TlsError;
+use crate::transport::listener::Address;
+use crate::transport::tls::TlsError;
 
 /// Why a command ends with another code than 0.
 #[derive(Debug, thiserror::Error)]

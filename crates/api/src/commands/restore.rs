@@ -2,7 +2,6 @@
 
 use std::path::PathBuf;
 
-use adapters::signature::sha256;
 use adapters::sqlite;
 
 use super::Error;
@@ -24,6 +23,6 @@ pub struct Args {
 /// The backup is damaged or of a newer version, or the database holds messages or is in use.
 pub fn run(args: &Args) -> Result<(), Error> {
     let path = super::database_path(&args.database)?;
-    let report = super::showing_pages(|progress| sqlite::restore(&args.src, &path, sha256, progress))?;
+    let report = super::showing_pages(|progress| sqlite::restore(&args.src, &path, progress))?;
     super::print(&format_args!("{}: {report}", path.display()))
 }

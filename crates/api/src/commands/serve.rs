@@ -6,35 +6,37 @@ use std::sync::Arc;
 use actix_web::dev::Server;
 use actix_web::web::Data;
 use adapters::clock::SystemClock;
-use adapters::signature::{XSignature, sha256};
-use adapters::sqlite::{BATCH_MESSAGES_MAX, Event, SqliteOptions, SqliteStore};
+use adapters::signature::XSignature;
+use adapters::sqlite::{BATCH_MESSAGES_MAX, SqliteOptions, SqliteStore};
+use domain::event::StoreEvent;
 use domain::ingest::Ingest;
 use domain::query::MessageQuery;
 use domain::signature::SignatureVerifier;
-use domain::source::{Source, SourceName};
+use domain::source::Source;
 use ipnet::IpNet;
 use sd_notify::NotifyState;
 use secrecy::ExposeSecret;
 use slog::Logger;
 
 use super::Error;
-use crate::app::{self, App, Budgets, ConnectionLimits, Traffic};
+use crate::access::refusals::Door;
 use crate::config::secret;
 use crate::config::{
     BindArgs, ConfigError, DatabaseArgs, HostArgs, LimitArgs, LogArgs, OpsBindArgs, ProxyArgs, RetentionArgs,
     Secret, SecretArgs, TlsArgs, TlsFiles, TokenArgs,
 };
-use crate::door::Door;
-use crate::listener::{Address, Listening};
-use crate::open_files::{self, CONNECTIONS_MAX, FILES_WANTED};
-use crate::questions::Questions;
-use crate::retention::{self, Retention};
+use crate::limits::queries::Questions;
+use crate::server::{self as app, App, Budgets, ConnectionLimits, Traffic};
 use crate::signals::{self, Signal, Signals};
 use crate::telemetry::log::{self, LogGuard};
 use crate::telemetry::metrics::Metrics;
 use crate::telemetry::stdout::Stdout;
-use crate::telemetry::text_index;
-use crate::tls::Tls;
+use crate::transport::listener::{Address, Listening};
+use crate::transport::open_files::{self, CONNECTIONS_MAX, FILES_WANTED};
+use crate::transport::tls::Tls;
+use crate::workers::retention;
+use crate::workers::text_index;
+use domain::retention::Retention;
 
 /// For one step of a start, from one sign of it to the next: moving a long log on a slow disk. systemd kills a start that
 /// takes longer.
@@ -83,7 +85,7 @@ struct Config {
     trusted_proxies: Vec<IpNet>,
     allowed_hosts: Vec<String>,
     tls: Option<TlsFiles>,
-    retention: Option<Retention>,
+    retention: Retention,
 }
 
 impl Config {
@@ -155,21 +157,23 @@ async fn serve(config: Config, log: &Logger, guard: &LogGuard, metrics: Metrics)
     if let Err(error) = store.ready().await {
         slog::error!(log, "messages can be read, but none can be stored"; "error" => %error);
     }
-    metrics.watch(Arc::clone(&store)).expect("one store is watched");
-    actix_web::rt::spawn(text_index::watch(Arc::clone(&store), metrics.clone()));
+    metrics.watch(Arc::clone(&store) as _).expect("one store is watched");
+    actix_web::rt::spawn(text_index::watch(Arc::clone(&store) as _, metrics.clone()));
     note_expiry(tls.as_ref(), &metrics);
     warn_of_open_doors(&config, ops_addr.as_ref().unwrap_or(&addr), log);
     let connections_max = connections_max(log);
 
     retention::announce(config.retention, log);
-    actix_web::rt::spawn(retention::keep(config.retention, Arc::clone(&store), SystemClock, log.clone()));
+    actix_web::rt::spawn(retention::keep(
+        config.retention,
+        Arc::clone(&store) as _,
+        SystemClock,
+        log.clone(),
+    ));
 
     let app = Data::new(App {
-        ingest: Ingest::new(
-            default_source(config.secret.as_ref()),
-            Arc::clone(&store) as _,
-            Arc::new(SystemClock),
-        ),
+        source: default_source(config.secret.as_ref()),
+        ingest: Ingest::new(Arc::clone(&store) as _, Arc::new(SystemClock)),
         query: Arc::clone(&store) as _,
         log: log.clone(),
         metrics: metrics.clone(),
@@ -224,11 +228,10 @@ fn open_store(config: &Config, log: &Logger, metrics: &Metrics) -> Result<Sqlite
     let (of_commits, of_events, log) = (metrics.clone(), metrics.clone(), log.clone());
     let store = SqliteStore::open(SqliteOptions {
         path: config.database_path.clone(),
-        digest: sha256,
         batch_messages_max: BATCH_MESSAGES_MAX,
         on_commit: Box::new(move |report| of_commits.committed(report)),
         on_event: Arc::new(move |event| {
-            if let Event::StartGoesOn = event {
+            if let StoreEvent::StartGoesOn = event {
                 // systemd kills what does not say that it goes on; whether it hears is its own affair.
                 let _ = sd_notify::notify(&[NotifyState::ExtendTimeoutUsec(START_STEP_USEC_MAX)]);
             }
@@ -298,8 +301,5 @@ fn reload(tls: Option<&Tls>, log: &Logger) {
 /// The source of `POST /webhook`; without a secret it verifies, and so receives, nothing.
 fn default_source(secret: Option<&Secret>) -> Source {
     let verifier = secret.and_then(|secret| XSignature::new(secret.expose_secret()).ok());
-    Source {
-        name: SourceName::default(),
-        verifier: verifier.map(|v| Arc::new(v) as Arc<dyn SignatureVerifier>),
-    }
+    Source::default_with(verifier.map(|v| Arc::new(v) as Arc<dyn SignatureVerifier>))
 }

@@ -9,15 +9,16 @@ use std::ffi::{OsStr, OsString};
 use std::fmt;
 use std::net::IpAddr;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use ipnet::IpNet;
 use secrecy::SecretSlice;
 use slog::Level;
 
-use crate::host;
-use crate::listener::Address;
-use crate::open_files::CONNECTIONS_MAX;
-use crate::retention::Retention;
+use crate::access::host;
+use crate::transport::listener::Address;
+use crate::transport::open_files::CONNECTIONS_MAX;
+use domain::retention::Retention;
 
 pub use args::{
     BindArgs, DatabaseArgs, HostArgs, LimitArgs, LogArgs, OpsBindArgs, ProxyArgs, RetentionArgs, SecretArgs,
@@ -248,8 +249,8 @@ impl ConfigError {
         )
     }
 
-    /// How long messages and keys are kept; `None` for ever.
-    pub fn retention(&mut self, args: &RetentionArgs) -> Option<Retention> {
+    /// Returns for how long messages and keys are kept.
+    pub fn retention(&mut self, args: &RetentionArgs) -> Retention {
         let mut days = |variable, value: &Option<OsString>, allowed| {
             let value = value.as_deref().filter(|v| !v.is_empty())?;
             let days: fn(&str) -> Option<u32> =
@@ -262,7 +263,8 @@ impl ConfigError {
         if let Some(days) = key_days.filter(|days| message_days.is_none_or(|kept| kept > *days)) {
             self.mistake("DEDUPE_DAYS", OsStr::new(&days.to_string()), DEDUPE_DAYS_ALLOWED);
         }
-        Some(Retention { message_days: message_days?, key_days })
+        let duration = |days: u32| Duration::from_secs(24 * 3600) * days;
+        Retention { messages: message_days.map(duration), keys: key_days.map(duration) }
     }
 
     /// `parsed` if there was no mistake; it is `None` only if there was one.

@@ -17,12 +17,13 @@ use utoipa::openapi::{
     ContentBuilder, Header, Object, OpenApi, Ref, RefOr, ResponseBuilder, Responses, Type,
 };
 
-use crate::bodies::{BODIES, CLIENT_BODIES};
 use crate::config::BODY_BYTES_MAX_DEFAULT;
 use crate::error::{ApiError, ErrorBody, ValidationErrorBody};
-use crate::parameters;
-use crate::questions::{CLIENT_LOOK_UPS, CLIENT_SEARCHES};
-use crate::routes::{WEBHOOK, messages, webhook};
+use crate::limits::bodies::{BODIES, CLIENT_BODIES};
+use crate::limits::queries::{CLIENT_LOOK_UPS, CLIENT_SEARCHES};
+use crate::router::WEBHOOK;
+use crate::routes::parameters;
+use crate::routes::{messages, webhook};
 
 /// Adds to each operation the answers to what can go wrong with it.
 pub(super) fn describe(openapi: &mut OpenApi) {

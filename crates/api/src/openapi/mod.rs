@@ -2,7 +2,6 @@
 //! goes well, with the structs that are serialised; what they answer else is asked of the errors.
 
 mod errors;
-pub(crate) mod fields;
 pub(crate) mod parameters;
 
 use std::sync::LazyLock;
@@ -11,8 +10,8 @@ use utoipa::OpenApi as _;
 use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
 use utoipa::openapi::{Header, OpenApi, Ref, RefOr};
 
-use crate::routes::Described;
-use crate::telemetry::request::REQUEST_ID;
+use crate::middleware::observe::REQUEST_ID;
+use crate::router::Described;
 
 const DESCRIPTION: &str = "\
 A durable inbox for webhooks: verifies, stores each message exactly once, and answers 200 only when it is on disk.
@@ -57,7 +56,7 @@ fn make() -> OpenApi {
 fn identify(openapi: &mut OpenApi) {
     let name = REQUEST_ID.to_string();
     let components = openapi.components.get_or_insert_default();
-    components.headers.insert(name.clone(), Header::new(fields::request_id()).into());
+    components.headers.insert(name.clone(), Header::new(crate::schema::request_id()).into());
 
     let operations =
         openapi.paths.paths.values_mut().flat_map(|path| [&mut path.get, &mut path.post]).flatten();

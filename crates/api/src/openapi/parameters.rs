@@ -5,8 +5,8 @@ use utoipa::openapi::path::{Parameter, ParameterBuilder, ParameterIn};
 use utoipa::openapi::schema::AnyOfBuilder;
 use utoipa::openapi::{Object, RefOr, Required, Schema};
 
-use super::fields;
-use crate::cursor;
+use crate::routes::cursor;
+use crate::schema as fields;
 
 /// Those of `GET /messages`.
 pub(crate) struct ListParameters;

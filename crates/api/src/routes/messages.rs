@@ -16,12 +16,12 @@ use tokio::sync::OwnedSemaphorePermit;
 use utoipa::openapi::{RefOr, Schema};
 use utoipa::{PartialSchema, ToSchema};
 
-use crate::app::App;
 use crate::error::ApiError;
-use crate::openapi::fields;
+use crate::limits::queries::Kind;
 use crate::openapi::parameters::ListParameters;
-use crate::parameters;
-use crate::questions::Kind;
+use crate::routes::parameters;
+use crate::schema as fields;
+use crate::server::App;
 
 /// What there may be too much of.
 pub(crate) const LISTINGS: &str = "listings";
@@ -42,7 +42,7 @@ type PartResult = Result<Bytes, Infallible>;
          new messages do not shift it.")),
      example = json!({"data": [EXAMPLE], "total": 1, "limit": PAGE_LIMIT_DEFAULT, "offset": 0})),
 ))]
-pub(super) async fn list(request: HttpRequest, app: Data<App>) -> Result<HttpResponse, ApiError> {
+pub(crate) async fn list(request: HttpRequest, app: Data<App>) -> Result<HttpResponse, ApiError> {
     let (filter, page) = parameters::parse(request.query_string()).map_err(ApiError::InvalidQuery)?;
     let kind = if filter.is_search(&page) { Kind::Search } else { Kind::LookUp };
     let listing = app.questions.ask(&app.door, &request, kind, app.query.list(&filter, &page)).await?;
@@ -81,7 +81,7 @@ fn in_parts(json: Vec<u8>, place: OwnedSemaphorePermit) -> SizedStream<impl Stre
         "last_message_ts": EXAMPLE.ts,
     })),
 ))]
-pub(super) async fn stats(request: HttpRequest, app: Data<App>) -> Result<Json<StatsBody>, ApiError> {
+pub(crate) async fn stats(request: HttpRequest, app: Data<App>) -> Result<Json<StatsBody>, ApiError> {
     let stats = app.questions.ask(&app.door, &request, Kind::LookUp, app.query.stats()).await?;
     Ok(Json(StatsBody::new(stats)))
 }
@@ -118,7 +118,7 @@ pub(crate) struct MessageBody<'a> {
 }
 
 /// The message of the examples.
-pub(super) const EXAMPLE: MessageBody<'_> = MessageBody {
+pub(crate) const EXAMPLE: MessageBody<'_> = MessageBody {
     message_id: "m1",
     from: "+919876543210",
     to: "+14155550100",
@@ -129,7 +129,7 @@ pub(super) const EXAMPLE: MessageBody<'_> = MessageBody {
 /// What is stored, in numbers.
 #[derive(Serialize, ToSchema)]
 #[schema(as = Stats)]
-pub(super) struct StatsBody {
+pub(crate) struct StatsBody {
     total_messages: u64,
     /// How many different senders there are.
     senders_count: u64,
@@ -153,7 +153,7 @@ struct SenderBody {
 }
 
 /// [`MessageBody`] as it comes in: its text may be left out.
-pub(super) struct NewMessageBody;
+pub(crate) struct NewMessageBody;
 
 impl PartialSchema for NewMessageBody {
     fn schema() -> RefOr<Schema> {

@@ -13,12 +13,12 @@ use tokio::time::{Instant, timeout_at};
 use utoipa::openapi::{ObjectBuilder, RefOr, Schema, Type};
 use utoipa::{PartialSchema, ToSchema};
 
-use crate::app::App;
-use crate::bodies::BodyMemory;
-use crate::connection::Turn;
 use crate::error::ApiError;
+use crate::limits::bodies::BodyMemory;
+use crate::router::result_of;
 use crate::routes::messages::{EXAMPLE, NewMessageBody};
-use crate::routes::result_of;
+use crate::server::App;
+use crate::transport::connection::Turn;
 
 /// From the head of a request to the end of its body: a megabyte over the slowest phone network
 /// takes less, and who takes longer keeps a connection from others.
@@ -72,7 +72,7 @@ impl ToSchema for WebhookResult {}
         headers(("x-webhook-result" = inline(WebhookResult), description = "Whether it was new.")),
         example = json!(Received::Ok)))
 )]
-pub(super) async fn receive(
+pub(crate) async fn receive(
     request: HttpRequest,
     payload: Payload,
     app: Data<App>,
@@ -80,13 +80,17 @@ pub(super) async fn receive(
     let headers: Vec<(&str, &[u8])> =
         request.headers().iter().map(|(name, value)| (name.as_str(), value.as_bytes())).collect();
     // What no body can mend is not worth waiting for one.
-    app.ingest.check_headers(&headers).map_err(|error| refusal(error, &app, &request))?;
+    app.ingest.check_headers(&app.source, &headers).map_err(|error| refusal(error, &app, &request))?;
     // The memory is the body's until the message is answered.
     let (body, _memory) = {
         let _reading = request.conn_data::<Rc<Turn>>().expect("every connection has one").read_body();
         read(&request, payload, &app).await?
     };
-    let receipt = app.ingest.receive(&headers, body).await.map_err(|error| refusal(error, &app, &request))?;
+    let receipt = app
+        .ingest
+        .receive(&app.source, &headers, body)
+        .await
+        .map_err(|error| refusal(error, &app, &request))?;
 
     let mut response =
         HttpResponse::Ok().insert_header((RESULT_HEADER, result_of(receipt.outcome))).json(Received::Ok);

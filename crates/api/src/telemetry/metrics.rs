@@ -4,8 +4,9 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use adapters::sqlite::{BATCH_MESSAGES_MAX, CommitReport, Event, QUEUE_DELIVERIES_MAX, SqliteStore};
+use domain::event::{CommitReport, StoreEvent};
 use domain::time::Timestamp;
+use domain::usage::StoreUsage;
 use prometheus::core::{Collector, Desc};
 use prometheus::process_collector::ProcessCollector;
 use prometheus::proto::MetricFamily;
@@ -14,9 +15,9 @@ use prometheus::{
     TextEncoder,
 };
 
-use super::request::UNKNOWN_PATH;
+use crate::middleware::observe::UNKNOWN_PATH;
 use crate::openapi;
-use crate::places::PlaceMetrics;
+use crate::transport::places::PlaceMetrics;
 
 /// Every value of `result`.
 pub const WEBHOOK_RESULTS: [&str; 7] = [
@@ -144,7 +145,6 @@ impl Metrics {
             )?,
             registry,
         };
-        debug_assert_eq!(1 << 9, BATCH_MESSAGES_MAX, "the last bucket is the largest batch");
         let build = IntGauge::with_opts(
             Opts::new("hookkeeper_build_info", "Always 1; the labels say which build runs.")
                 .const_label("version", env!("CARGO_PKG_VERSION"))
@@ -191,7 +191,7 @@ impl Metrics {
     ///
     /// # Errors
     /// A store is watched already.
-    pub fn watch(&self, store: Arc<SqliteStore>) -> prometheus::Result<()> {
+    pub fn watch(&self, store: Arc<dyn StoreUsage>) -> prometheus::Result<()> {
         self.registry.register(Box::new(UsageCollector::new(store)?))
     }
 
@@ -252,15 +252,15 @@ impl Metrics {
     }
 
     /// Counts what the store did by itself.
-    pub fn happened(&self, event: &Event) {
+    pub fn happened(&self, event: &StoreEvent) {
         match event {
-            Event::Expired { messages, keys } => {
+            StoreEvent::Expired { messages, keys } => {
                 for (kind, n) in EXPIRED_KINDS.iter().zip([messages, keys]) {
                     self.expired.with_label_values(&[kind]).inc_by(*n);
                 }
             }
-            Event::Deleted { messages } => self.deleted.inc_by(*messages),
-            Event::SearchIndexRebuilt { .. } => self.search_index_rebuilds.inc(),
+            StoreEvent::Deleted { messages } => self.deleted.inc_by(*messages),
+            StoreEvent::SearchIndexRebuilt { .. } => self.search_index_rebuilds.inc(),
             _ => {}
         }
     }
@@ -283,7 +283,7 @@ impl Metrics {
 
 /// Reads the store's usage when Prometheus asks.
 struct UsageCollector {
-    store: Arc<SqliteStore>,
+    store: Arc<dyn StoreUsage>,
     queue_depth: IntGauge,
     queue_capacity: IntGauge,
     store_bytes: IntGauge,
@@ -294,7 +294,7 @@ struct UsageCollector {
 }
 
 impl UsageCollector {
-    fn new(store: Arc<SqliteStore>) -> prometheus::Result<Self> {
+    fn new(store: Arc<dyn StoreUsage>) -> prometheus::Result<Self> {
         Ok(Self {
             store,
             queue_depth: IntGauge::new("hookkeeper_queue_depth", "Deliveries that wait for a commit.")?,
@@ -337,7 +337,7 @@ impl Collector for UsageCollector {
         let usage = self.store.usage();
         let gauge = |n: u64| i64::try_from(n).unwrap_or(i64::MAX);
         self.queue_depth.set(gauge(usage.queue_depth as u64));
-        self.queue_capacity.set(gauge(QUEUE_DELIVERIES_MAX as u64));
+        self.queue_capacity.set(gauge(usage.queue_capacity as u64));
         self.store_bytes.set(gauge(usage.store_bytes));
         self.wal_bytes.set(gauge(usage.wal_bytes));
         self.disk_free_bytes.set(gauge(usage.disk_free_bytes));

@@ -2,6 +2,4 @@
 
 pub mod log;
 pub mod metrics;
-pub mod request;
 pub(crate) mod stdout;
-pub mod text_index;

@@ -6,7 +6,6 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use adapters::signature::sha256;
 use adapters::sqlite;
 use rusqlite::Connection as Database;
 use rustix::process::Signal;
@@ -80,7 +79,7 @@ pub(crate) fn check(app: &TestApp, acknowledged: &BTreeSet<String>) {
     assert!(lost.is_empty(), "lost: {lost:?}");
     // A message whose answer was cut off may be there: one a sender and run at most.
     assert!(distinct.len() - acknowledged.len() <= SENDERS * 5, "invented");
-    let report = sqlite::check(&app.database(), sha256).unwrap();
+    let report = sqlite::check(&app.database()).unwrap();
     assert!(report.is_ok() && report.messages == stored.len() as u64, "{report}");
 }
 

@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::Path;
 
-use adapters::signature::sha256;
 use adapters::sqlite;
 use domain::query::PAGE_LIMIT_MAX;
 use serde_json::Value;
@@ -103,7 +102,7 @@ fn meet(plan: Plan, ledgers: &mut [Ledger], message: &Value) -> Result<(), Promi
 
 /// Checks the database of an instance that has stopped, which also finds rows that no listing showed.
 pub(super) fn check_database(path: &Path, listed: &Listed, findings: &mut Findings) -> Result<(), Error> {
-    let report = sqlite::check(path, sha256)?;
+    let report = sqlite::check(path)?;
     for problem in &report.problems {
         findings.note(Promise::Damaged, problem);
     }

@@ -1,0 +1,184 @@
+//! A copy of the database at one moment, made while a server writes to it.
+//!
+//! The source is only read: not migrated, not checkpointed.
+
+use std::fs::File;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use rusqlite::backup::{Backup, StepResult};
+use rusqlite::{Connection, OpenFlags, ffi};
+
+use crate::sqlite::files::beside;
+use crate::sqlite::files::location;
+use crate::sqlite::upkeep::check;
+use crate::sqlite::upkeep::check::{CheckError, Problem, Report};
+use crate::sqlite::upkeep::last_backup;
+
+/// Pages between two reports of progress: 1 MiB.
+const STEP_PAGES: i32 = 256;
+
+/// Why there is no backup. Nothing is at its place then.
+#[derive(Debug, thiserror::Error)]
+pub enum BackupError {
+    /// The database can't be read.
+    #[error(transparent)]
+    Source(#[from] CheckError),
+    /// The database is not one that could be restored.
+    #[error("cannot back up database at {path}: {problem}")]
+    Refused {
+        /// The database file.
+        path: PathBuf,
+        /// What is wrong.
+        problem: Problem,
+    },
+    /// Something is there already, or a log that SQLite would take for the backup's.
+    #[error("{0} is there already: a backup never overwrites")]
+    Exists(PathBuf),
+    /// A folder is not the name of a file.
+    #[error("cannot write backup {0}: it is a folder, name a file to make in it")]
+    IsFolder(PathBuf),
+    /// SQLite can't write the copy.
+    #[error("cannot write backup {dest}: {source}")]
+    Sqlite {
+        /// The backup.
+        dest: PathBuf,
+        /// Why.
+        source: rusqlite::Error,
+    },
+    /// A file can't be made, flushed or renamed.
+    #[error("cannot write backup {dest}: {source}")]
+    File {
+        /// The backup.
+        dest: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// The finished copy is not sound; most likely the database is not either.
+    #[error("the copy of database at {path} is damaged and was not kept: {report}")]
+    Damaged {
+        /// The database file.
+        path: PathBuf,
+        /// What is wrong.
+        report: Report,
+    },
+}
+
+/// Copies the database at `path` to the new file `dest`, which is complete by itself, checked, and
+/// on disk. It holds every message that was committed before the call. `progress` is told how many
+/// pages of how many are copied.
+///
+/// `dest` gets its name at the very end, or never. A process that is killed leaves `.NAME.*.partial`.
+///
+/// # Errors
+/// [`BackupError`]; what is there is never overwritten.
+pub fn backup(path: &Path, dest: &Path, progress: &mut dyn FnMut(u64, u64)) -> Result<Report, BackupError> {
+    let sqlite = |source| BackupError::Sqlite { dest: dest.to_owned(), source };
+    let file = |source| BackupError::File { dest: dest.to_owned(), source };
+
+    if dest.is_dir() {
+        return Err(BackupError::IsFolder(dest.to_owned()));
+    }
+    // A log beside it that is not its own would be played into it when it is opened.
+    for suffix in ["", "-wal", "-journal"] {
+        let taken = beside(dest, suffix);
+        if taken.symlink_metadata().is_ok() {
+            return Err(BackupError::Exists(taken));
+        }
+    }
+    let mut source = check::open(path)?;
+    let snapshot = check::snapshot(&mut source).map_err(check::cannot_read(path))?;
+    if let Err(problem) = check::known_version(&snapshot).map_err(check::cannot_read(path))? {
+        return Err(BackupError::Refused { path: path.to_owned(), problem });
+    }
+
+    let folder = folder_of(dest);
+    let name = dest.file_name().unwrap_or_default().to_string_lossy();
+    let temporary = tempfile::Builder::new()
+        .prefix(&format!(".{name}."))
+        .suffix(".partial")
+        .tempfile_in(folder)
+        .map_err(file)?
+        // Its descriptor is closed first: closing one later would drop SQLite's locks.
+        .into_temp_path();
+    write_copy(&snapshot, &temporary, progress).map_err(sqlite)?;
+    // Lets the server cut back its log while the copy is checked.
+    drop(snapshot);
+
+    let report = finish_copy(&temporary).map_err(sqlite)?;
+    if !report.is_ok() {
+        return Err(BackupError::Damaged { path: path.to_owned(), report });
+    }
+    File::open(&temporary).and_then(|copy| copy.sync_all()).map_err(file)?;
+    temporary.persist_noclobber(dest).map_err(|e| match e.error.kind() {
+        io::ErrorKind::AlreadyExists => BackupError::Exists(dest.to_owned()),
+        _ => file(e.error),
+    })?;
+    File::open(folder).and_then(|folder| folder.sync_all()).map_err(file)?;
+    // Who may only read there can't note it; the backup is whole all the same.
+    let _ = location::resolve(path).and_then(|path| last_backup::note(&path, dest));
+    Ok(report)
+}
+
+/// The folder that a file is in, as something that can be opened.
+pub(crate) fn folder_of(path: &Path) -> &Path {
+    match path.parent() {
+        Some(folder) if folder != Path::new("") => folder,
+        _ => Path::new("."),
+    }
+}
+
+/// Copies every page of a snapshot into a database that nobody else has open.
+///
+/// The pages are copied in steps, for the sake of `progress`, but in one read transaction. Without
+/// it SQLite begins anew after each commit of another process, and beside a busy server never ends.
+/// With it every step reads the same snapshot, so that as many steps are enough as the pages need;
+/// the server goes on writing to its log, which can't be cut back until the end. `VACUUM INTO`
+/// would end too, but sorts every index anew, tells no progress, and hides a damaged index.
+pub(crate) fn copy_pages(
+    snapshot: &rusqlite::Transaction<'_>,
+    target: &mut Connection,
+    progress: &mut dyn FnMut(u64, u64),
+) -> rusqlite::Result<()> {
+    let copy = Backup::new(snapshot, target)?;
+    loop {
+        let step = copy.step(STEP_PAGES)?;
+        let pages = copy.progress();
+        let n = |pages: i32| u64::try_from(pages).unwrap_or(0);
+        progress(n(pages.pagecount - pages.remaining), n(pages.pagecount));
+        match step {
+            StepResult::Done => return Ok(()),
+            StepResult::More => {}
+            // Not worth another try: nobody else has the target, and the snapshot is ours already.
+            _ => return Err(rusqlite::Error::SqliteFailure(ffi::Error::new(ffi::SQLITE_BUSY), None)),
+        }
+    }
+}
+
+/// Neither journal nor flushes: a copy that is not finished is thrown away.
+fn write_copy(
+    snapshot: &rusqlite::Transaction<'_>,
+    temporary: &Path,
+    progress: &mut dyn FnMut(u64, u64),
+) -> rusqlite::Result<()> {
+    let mut copy = open_existing(temporary)?;
+    copy.pragma_update_and_check(None, "journal_mode", "off", |_| Ok(()))?;
+    copy.pragma_update(None, "synchronous", "off")?;
+    copy_pages(snapshot, &mut copy, progress)?;
+    copy.close().map_err(|(_, error)| error)
+}
+
+/// Takes the copy out of write-ahead mode, so that it is one file wherever it is read, and checks it.
+fn finish_copy(temporary: &Path) -> rusqlite::Result<Report> {
+    let mut copy = open_existing(temporary)?;
+    copy.pragma_update(None, "locking_mode", "exclusive")?;
+    copy.pragma_update_and_check(None, "journal_mode", "delete", |_| Ok(()))?;
+    let report = check::examine(&check::snapshot(&mut copy)?)?;
+    copy.close().map_err(|(_, error)| error)?;
+    Ok(report)
+}
+
+fn open_existing(path: &Path) -> rusqlite::Result<Connection> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    Connection::open_with_flags(path, flags)
+}

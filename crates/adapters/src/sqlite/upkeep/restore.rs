@@ -1,0 +1,159 @@
+//! A backup put in the place of a database that is not there or holds nothing.
+//!
+//! It is copied into the database's own file, in one transaction of SQLite, and not renamed over it:
+//! a server that starts meanwhile has opened the old file by then, and would go on to write its
+//! messages into a file without a name. This way it waits for the lock, and then sees the whole
+//! backup. Whoever kills a restore leaves a journal, by which SQLite undoes it when it opens the
+//! database next.
+
+use std::fs::File;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use rusqlite::config::DbConfig;
+use rusqlite::{Connection, ErrorCode, OpenFlags};
+
+use crate::sqlite::files::beside;
+use crate::sqlite::files::private;
+use crate::sqlite::files::remove_beside;
+use crate::sqlite::schema;
+use crate::sqlite::schema::{OpenError, SCHEMA_VERSION};
+use crate::sqlite::search::file as search;
+use crate::sqlite::upkeep::backup::{copy_pages, folder_of};
+use crate::sqlite::upkeep::check;
+use crate::sqlite::upkeep::check::{CheckError, Report};
+
+/// Why nothing was restored. A database that was there is as it was; one that was not may be there
+/// now, and empty.
+#[derive(Debug, thiserror::Error)]
+pub enum RestoreError {
+    /// The backup can't be read.
+    #[error(transparent)]
+    Source(#[from] CheckError),
+    /// The backup is damaged, or of a newer version.
+    #[error("cannot restore {src}: {report}")]
+    Damaged {
+        /// The backup.
+        src: PathBuf,
+        /// What is wrong.
+        report: Report,
+    },
+    /// The database can't be made or opened.
+    #[error(transparent)]
+    Target(#[from] OpenError),
+    /// There are messages in the database.
+    #[error("database at {path} holds {messages} messages: a restore never overwrites, move it away first")]
+    Holds {
+        /// The database file.
+        path: PathBuf,
+        /// How many.
+        messages: u64,
+    },
+    /// The file has tables, but is not a database of ours.
+    #[error("{0} is not a database of hookkeeper: a restore never overwrites, move it away first")]
+    Foreign(PathBuf),
+    /// There is a write-ahead log, in which there may be messages.
+    #[error(
+        "{0} is not empty: a server runs on the database, or was killed; stop it, or start and stop it, and try again"
+    )]
+    Log(PathBuf),
+    /// Another process has the database open.
+    #[error("database at {0} is in use: stop the server and try again")]
+    InUse(PathBuf),
+    /// A folder can't be flushed, or a file not removed.
+    #[error("cannot finish the restore of {path}: {source}")]
+    File {
+        /// The database file.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+}
+
+/// Puts what the backup `src` holds into the database at `path`, which is made if it is not there.
+/// `src` is checked before, in the same snapshot that is copied. All of it is restored or nothing.
+/// `progress` is told how many pages of how many are copied.
+///
+/// # Errors
+/// [`RestoreError`]; a database that holds anything, or is in use, is left as it is.
+pub fn restore(src: &Path, path: &Path, progress: &mut dyn FnMut(u64, u64)) -> Result<Report, RestoreError> {
+    let mut source = check::open(src)?;
+    let snapshot = check::snapshot(&mut source).map_err(check::cannot_read(src))?;
+    let report = check::examine(&snapshot).map_err(check::cannot_read(src))?;
+    if !report.is_ok() {
+        return Err(RestoreError::Damaged { src: src.to_owned(), report });
+    }
+
+    let (path, _alone) = schema::prepare(path)?;
+    let path = path.as_path();
+    let log = beside(path, "-wal");
+    if log.metadata().is_ok_and(|log| log.len() > 0) {
+        return Err(RestoreError::Log(log));
+    }
+    let mut target = open_alone(path)?;
+    refuse_unless_empty(&target, path)?;
+    let file = |source| RestoreError::File { path: path.to_owned(), source };
+    leave_wal_mode(&target).map_err(cannot_write(path))?;
+    // What lay beside the old file. It is locked and in another mode, so that nobody uses them.
+    remove_beside(path, &["-wal", "-shm"]).and_then(|()| search::remove(path)).map_err(file)?;
+    copy_pages(&snapshot, &mut target, progress).map_err(cannot_write(path))?;
+    target.close().map_err(|(_, error)| cannot_write(path)(error))?;
+    File::open(folder_of(path)).and_then(|folder| folder.sync_all()).map_err(file)?;
+    Ok(report)
+}
+
+/// Opens the database and keeps everybody else out of it until it is closed. A server has its
+/// database locked for reading as long as it runs, so that this fails beside one.
+fn open_alone(path: &Path) -> Result<Connection, RestoreError> {
+    private::create_file(path).map_err(|source| OpenError::Place { path: path.to_owned(), source })?;
+    let open = || {
+        let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        let db = Connection::open_with_flags(path, flags)?;
+        // One that is refused is not touched.
+        db.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
+        // Whoever has it open keeps it for long.
+        db.busy_timeout(Duration::ZERO)?;
+        db.pragma_update(None, "locking_mode", "exclusive")?;
+        // The lock outlasts the transaction, by the line above.
+        db.execute_batch("BEGIN EXCLUSIVE; COMMIT")?;
+        Ok(db)
+    };
+    open().map_err(|error: rusqlite::Error| match error.sqlite_error_code() {
+        Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => RestoreError::InUse(path.to_owned()),
+        _ => cannot_write(path)(error),
+    })
+}
+
+fn cannot_write(path: &Path) -> impl FnOnce(rusqlite::Error) -> RestoreError {
+    let path = path.to_owned();
+    move |source| OpenError::Sqlite { path, source }.into()
+}
+
+fn refuse_unless_empty(target: &Connection, path: &Path) -> Result<(), RestoreError> {
+    let look = || {
+        let has_tables = target.prepare("SELECT 1 FROM sqlite_schema")?.exists([])?;
+        let version = schema::version(target)?;
+        let messages: u64 = match version {
+            1..=SCHEMA_VERSION => target.query_row("SELECT count(*) FROM messages", [], |row| row.get(0))?,
+            _ => 0,
+        };
+        Ok((has_tables, version, messages))
+    };
+    let path = path.to_owned();
+    match look().map_err(cannot_write(&path))? {
+        (false, _, _) | (_, 1..=SCHEMA_VERSION, 0) => Ok(()),
+        (_, 1..=SCHEMA_VERSION, messages) => Err(RestoreError::Holds { path, messages }),
+        (_, 0, _) => Err(RestoreError::Foreign(path)),
+        (_, found, _) => Err(OpenError::Newer { path, found, known: SCHEMA_VERSION }.into()),
+    }
+}
+
+/// The copy goes through a journal that undoes it, and not through a write-ahead log, which would
+/// take all of it once more.
+fn leave_wal_mode(target: &Connection) -> rusqlite::Result<()> {
+    target.pragma_update_and_check(None, "journal_mode", "delete", |_| Ok(()))?;
+    // EXTRA: the folder is flushed too when the journal is gone. Were the journal to come back after
+    // a power cut, it would undo what was said to be restored.
+    target.pragma_update(None, "synchronous", "extra")
+}

@@ -1,0 +1,3 @@
+//! Middleware around every request.
+
+pub(crate) mod observe;
