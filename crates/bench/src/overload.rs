@@ -10,7 +10,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use adapters::sqlite::QUEUE_DELIVERIES_MAX;
+use adapters::sqlite::QUEUE_APPENDS_MAX;
 use serde::Serialize;
 
 use crate::BenchError;
@@ -119,7 +119,7 @@ async fn measure(server: &Server, args: &Args) -> Result<Vec<Row>, BenchError> {
 
     let duration = Duration::from_secs(args.seconds);
     // As many at once as the queue holds without being full.
-    let closed = Load { connections: QUEUE_DELIVERIES_MAX / 2, duration, rate_per_s: None };
+    let closed = Load { connections: QUEUE_APPENDS_MAX / 2, duration, rate_per_s: None };
     let capacity = row("capacity", 0, closed).await?;
     let capacity_per_s = capacity.accepted_per_s;
     let mut rows = vec![capacity];

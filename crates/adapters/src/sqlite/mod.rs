@@ -1,10 +1,14 @@
-//! The storage ports on embedded SQLite, in one file of the disk.
+//! The storage ports on embedded SQLite: one file on disk, and a text index beside it.
 //!
-//! One thread writes (`writer`) and gathers whatever waits into one commit (`group_commit`); a pool of
-//! read-only connections answers questions beside it (`reader`). Write-ahead logging lets both go on at once.
+//! One thread writes, and gathers whatever waits into one commit (`write`). A pool of read-only connections answers queries
+//! at the same time (`read`); write-ahead logging lets both go on at once.
 
+mod columns;
+mod connection;
 mod error;
 mod files;
+mod open;
+mod options;
 mod order;
 mod read;
 mod schema;
@@ -20,7 +24,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use domain::event::{CommitReport, StoreEvent};
+use domain::event::StoreEvent;
 use domain::message::NewMessage;
 use domain::query::{Filter, Listing, MessageQuery, Page, Stats};
 use domain::retention::{MessageExpiry, Retention};
@@ -29,48 +33,39 @@ use domain::time::Timestamp;
 use domain::usage::{StoreUsage, Usage};
 use rustix::fs::StatVfs;
 
-pub use schema::{Denied, OpenError, SCHEMA_VERSION};
+pub use files::permissions::Denied;
+pub use open::OpenError;
+pub use options::SqliteOptions;
+pub use schema::SCHEMA_VERSION;
 pub use upkeep::backup::{BackupError, backup};
-pub use upkeep::check::{CheckError, Problem, Report, check};
+pub use upkeep::check::check;
 pub use upkeep::delete::{DeleteError, Deleted, Doomed, delete};
 pub use upkeep::export::{ExportError, export};
+pub use upkeep::report::{Problem, Report};
 pub use upkeep::restore::{RestoreError, restore};
+pub use upkeep::snapshot::CheckError;
 pub use write::expiry::Expiry;
-pub use write::writer::{BATCH_MESSAGES_MAX, QUEUE_BYTES_MAX, QUEUE_DELIVERIES_MAX};
+pub use write::writer::{BATCH_MESSAGES_MAX, QUEUE_APPENDS_MAX, QUEUE_BYTES_MAX};
 
 use files::presence::Presence;
-use files::{beside, private};
+use files::{beside, last_backup, private};
 use read::reader::Reader;
-use search::file::SearchIndex;
-use tables::arrivals::Keep;
+use search::indexer::SearchIndex;
 use tail::Tail;
-use upkeep::last_backup;
 use wal::checkpoint;
 use wal::gate::{LogKeeper, Logs};
+use write::arrival_notes::Keep;
 use write::group_commit::Queue;
-use write::transaction::Inbox;
-use write::writer::{self, Order, Orders};
+use write::transaction::WriteConnection;
+use write::writer::{self, Order};
 
 /// A store in one SQLite database.
 pub struct SqliteStore {
     path: PathBuf,
-    queue: Queue,
-    orders: Orders,
+    queue: Queue<Order>,
     reader: Reader,
     search: Arc<SearchIndex>,
     presence: Arc<Presence>,
-}
-
-/// How to open a store.
-pub struct SqliteOptions {
-    /// The database file; it, its folder and its schema are made if they are not there.
-    pub path: PathBuf,
-    /// Most messages of one commit; [`BATCH_MESSAGES_MAX`] but for measurements of what it gains.
-    pub batch_messages_max: usize,
-    /// Called after each commit, on the thread that writes: must be quick.
-    pub on_commit: Box<dyn Fn(CommitReport) + Send>,
-    /// Called when something has happened by itself, on the thread where it did: must be quick.
-    pub on_event: Arc<dyn Fn(StoreEvent) + Send + Sync>,
 }
 
 impl SqliteStore {
@@ -79,54 +74,53 @@ impl SqliteStore {
     /// # Errors
     /// [`OpenError`]; a database made by a newer version is left as it is.
     pub fn open(mut options: SqliteOptions) -> Result<Self, OpenError> {
-        let (path, _alone) = schema::prepare(&options.path)?;
+        let (path, _alone) = open::prepare(&options.path)?;
         options.path.clone_from(&path);
         let sqlite = |source| OpenError::Sqlite { path: path.clone(), source };
         (options.on_event)(StoreEvent::StartGoesOn);
-        let mut db = schema::open(&path)?;
+        let mut db = open::open(&path)?;
         start_progress::tell(&db, Arc::clone(&options.on_event)).map_err(sqlite)?;
-        schema::migrate(&mut db, &path)?;
+        open::migrate(&mut db, &path)?;
         let tail = Tail::default();
-        let inbox = Inbox::open(db, tail.clone()).map_err(sqlite)?;
-        start_progress::end(inbox.db()).map_err(sqlite)?;
+        let db = WriteConnection::open(db, tail.clone()).map_err(sqlite)?;
+        start_progress::end(db.db()).map_err(sqlite)?;
         let presence =
             Presence::of(&path).map_err(|source| OpenError::Place { path: path.clone(), source })?;
         let presence = Arc::new(presence);
         let logs = Logs::new();
-        let search = Arc::new(SearchIndex::start(&path, logs.clone(), Arc::clone(&options.on_event))?);
+        let search =
+            Arc::new(SearchIndex::start(&path, logs.clone(), Arc::clone(&options.on_event)).map_err(sqlite)?);
         let reader = Reader::open(&path, tail, logs.clone(), Arc::clone(&search))?;
-        let (queue, orders) =
-            writer::start(inbox, Arc::clone(&presence), options, LogKeeper::new(logs.messages));
-        Ok(Self { path, queue, orders, reader, search, presence })
+        let queue = writer::start(db, Arc::clone(&presence), options, LogKeeper::new(logs.messages));
+        Ok(Self { path, queue, reader, search, presence })
     }
 
-    /// Begins to remove these, beside the messages that come in. It goes on until all is removed.
+    /// Begins to remove messages and keys up to these places, beside the messages that come in, until all are removed.
     ///
     /// # Errors
-    /// As [`append`](MessageStore::append), of which this is one of nothing.
+    /// As [`append`](MessageStore::append).
     pub async fn expire_to(&self, expiry: Expiry) -> Result<(), StoreError> {
-        self.orders.set(Order::Expire(expiry));
-        self.queue.append(Vec::new()).await.map(drop)
+        self.queue.order(Order::Expire(expiry)).await
     }
 
-    /// Takes no more messages, commits those that wait, moves the write-ahead log into the database
-    /// and closes it. What is appended later fails.
+    /// Takes no more messages, commits those that wait, moves the write-ahead log into the database and closes it. Later
+    /// appends fail.
     pub async fn close(&self) {
         let search = Arc::clone(&self.search);
-        // First what reads beside the writer: else that could not move all of the log. It does not panic.
+        // First the thread that reads beside the writer: otherwise the writer could not move all of the log.
         let _ = tokio::task::spawn_blocking(move || search.close()).await;
         self.queue.close().await;
     }
 }
 
-/// Brings the schema of the database at `path` up to date, making what is not there.
+/// Brings the schema of the database at `path` up to date; creates the database if there is none.
 ///
 /// # Errors
 /// [`OpenError`]; a database made by a newer version is left as it is.
 pub fn migrate(path: &Path) -> Result<(), OpenError> {
-    let (path, _alone) = schema::prepare(path)?;
-    let db = schema::open_and_migrate(&path)?;
-    // What can't be moved now is moved by the next start.
+    let (path, _alone) = open::prepare(path)?;
+    let db = open::open_and_migrate(&path)?;
+    // The next start moves what can't be moved now.
     let _ = checkpoint::move_all_and_close(&db);
     Ok(())
 }
@@ -159,8 +153,7 @@ impl MessageQuery for SqliteStore {
 #[async_trait]
 impl MessageExpiry for SqliteStore {
     async fn expire(&self, retention: Retention, now: Timestamp) -> Result<(), StoreError> {
-        self.orders.set(Order::Keep(Keep { now, retention }));
-        self.queue.append(Vec::new()).await.map(drop)
+        self.queue.order(Order::Keep(Keep { now, retention })).await
     }
 }
 
@@ -172,7 +165,7 @@ impl StoreUsage for SqliteStore {
         let blocks = |n: fn(&StatVfs) -> u64| disk.as_ref().map_or(0, |d| n(d).saturating_mul(d.f_frsize));
         Usage {
             queue_depth: self.queue.depth(),
-            queue_capacity: QUEUE_DELIVERIES_MAX,
+            queue_capacity: QUEUE_APPENDS_MAX,
             store_bytes: private::SUFFIXES.map(|suffix| bytes(&beside(&self.path, suffix))).iter().sum(),
             wal_bytes: bytes(&beside(&self.path, "-wal")),
             disk_free_bytes: blocks(|d| d.f_bavail),

@@ -13,7 +13,7 @@ use futures_util::FutureExt;
 use shuttle::rand::{Rng, thread_rng};
 use shuttle::thread::yield_now;
 
-use crate::group_commit::{Bounds, Commit, queued_bytes};
+use crate::group_commit::{Bounds, Commit, Write, queued_bytes};
 
 /// What may become of a commit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,6 +31,8 @@ pub(crate) enum Fate {
 
 /// One try to commit: the ids of its deliveries, and what was answered.
 pub(crate) struct Try {
+    /// Appends and orders.
+    pub(crate) n_writes: usize,
     pub(crate) deliveries: Vec<Vec<String>>,
     pub(crate) result: Result<(), StoreErrorKind>,
 }
@@ -105,8 +107,11 @@ impl Disk {
 }
 
 impl Commit for Disk {
-    fn commit(&mut self, deliveries: &[&[NewMessage]]) -> Result<Vec<Vec<Appended>>, StoreError> {
-        self.check_bounds(deliveries);
+    type Order = ();
+
+    fn commit(&mut self, writes: &[&Write<()>]) -> Result<Vec<Vec<Appended>>, StoreError> {
+        let deliveries: Vec<&[NewMessage]> = writes.iter().map(|write| write.messages()).collect();
+        self.check_bounds(&deliveries);
         for _ in 0..thread_rng().gen_range(0..3) {
             yield_now();
         }
@@ -131,11 +136,16 @@ impl Commit for Disk {
         };
         let mut appended = Vec::new();
         if result.is_ok() || (fate == Fate::UnknownStored && result == Err(StoreErrorKind::Unknown)) {
-            for delivery in deliveries {
+            for delivery in &deliveries {
                 appended.push(state.store.append(delivery.to_vec()).now_or_never().unwrap()?);
             }
         }
-        state.tries.push(Try { deliveries: deliveries.iter().map(|d| ids(d)).collect(), result });
+        let appends = writes.iter().filter(|write| matches!(write, Write::Append(_)));
+        state.tries.push(Try {
+            n_writes: writes.len(),
+            deliveries: appends.map(|write| ids(write.messages())).collect(),
+            result,
+        });
         state.n_chores = if result.is_ok() { thread_rng().gen_range(0..3) } else { 0 };
         drop(state);
         yield_now();
@@ -158,7 +168,7 @@ impl Commit for Disk {
         if state.fates[thread_rng().gen_range(0..state.fates.len())] == Fate::Unavailable {
             let kind = StoreErrorKind::Unavailable;
             state.n_chores = 0;
-            state.tries.push(Try { deliveries: Vec::new(), result: Err(kind) });
+            state.tries.push(Try { n_writes: 0, deliveries: Vec::new(), result: Err(kind) });
             return Err(StoreError::new(kind, "chores", "no space"));
         }
         state.n_chores -= 1;

@@ -55,6 +55,7 @@ fn each_call_is_answered_by_what_became_of_it() {
     explore(|| {
         World::new(ANY_FAILURE).run(|world| {
             world.callers();
+            world.order();
             world.probes();
         });
     });
@@ -65,6 +66,7 @@ fn who_hangs_up_or_runs_out_of_patience_leaves_a_whole_delivery_or_none() {
     explore(|| {
         World::new(ANY_FAILURE).run(|world| {
             world.callers();
+            world.order();
             world.hang_up_some();
             world.run_out_of_patience();
             world.probes();
@@ -77,6 +79,7 @@ fn what_was_accepted_before_the_close_is_committed_and_answered() {
     explore(|| {
         World::new(ANY_FAILURE).run(|world| {
             world.callers();
+            world.order();
             world.hang_up_some();
             world.probes();
             world.close();
@@ -90,6 +93,7 @@ fn when_the_writer_panics_nobody_waits_for_it() {
     explore(|| {
         World::new(&[Fate::Stored, Fate::Unavailable, Fate::Panic]).run(|world| {
             world.callers();
+            world.order();
             world.probes();
             world.close();
         });

@@ -29,7 +29,7 @@ const SHARED: &str = "shared";
 struct Impatient;
 
 pub(crate) struct World {
-    queue: Queue,
+    queue: Queue<()>,
     disk: Disk,
     bounds: Bounds,
     /// Whether the queue is too small for all callers.
@@ -56,7 +56,7 @@ impl World {
         clear_triggers();
         let is_tight = thread_rng().gen_bool(0.5);
         let bounds = Bounds {
-            queue_deliveries_max: if is_tight { 2 } else { 64 },
+            queue_writes_max: if is_tight { 2 } else { 64 },
             queue_bytes_max: if is_tight { 3000 } else { 1 << 20 },
             batch_messages_max: thread_rng().gen_range(1..6),
             batch_bytes_max: if thread_rng().gen_bool(0.5) { 1500 } else { 1 << 20 },
@@ -143,6 +143,21 @@ impl World {
                 }
             });
         }
+    }
+
+    /// Somebody gives the writer an order.
+    pub(crate) fn order(self: &Arc<Self>) {
+        let world = Arc::clone(self);
+        self.spawn(async move {
+            pause().await;
+            let given = world.disk.n_tries();
+            if world.queue.order(()).await.is_ok() {
+                assert!(
+                    world.disk.since(given, |tries| tries.iter().any(|t| t.result.is_ok())),
+                    "not committed"
+                );
+            }
+        });
     }
 
     pub(crate) fn close(self: &Arc<Self>) {

@@ -7,7 +7,7 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use crate::sqlite::upkeep::backup::folder_of;
+use crate::sqlite::files::folder_of;
 
 /// Links that are followed one after the other: as many as Linux follows.
 const LINKS_MAX: usize = 40;

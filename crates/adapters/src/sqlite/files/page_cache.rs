@@ -15,7 +15,7 @@ use rustix::fs::{Advice, fadvise};
 /// there is as good.
 ///
 /// Not for a database file that SQLite has open in this process: closing a file gives up all locks on it.
-pub(crate) fn settle(path: &Path) -> io::Result<()> {
+pub(crate) fn flush_and_evict(path: &Path) -> io::Result<()> {
     let file = match File::open(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
         file => file?,

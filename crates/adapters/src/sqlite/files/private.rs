@@ -9,7 +9,7 @@ use std::path::Path;
 use rustix::process::geteuid;
 
 use crate::sqlite::files::beside;
-use crate::sqlite::upkeep::last_backup;
+use crate::sqlite::files::last_backup;
 
 pub(crate) const FILE_MODE: u32 = 0o600;
 

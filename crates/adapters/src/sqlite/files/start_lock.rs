@@ -10,7 +10,7 @@ use std::path::Path;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::sqlite::upkeep::backup::folder_of;
+use crate::sqlite::files::folder_of;
 
 /// How long to wait for another start. It takes seconds, unless it brings a large database up to date.
 const START_WAIT_MAX: Duration = Duration::from_secs(30);

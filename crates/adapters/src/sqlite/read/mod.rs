@@ -1,6 +1,7 @@
 //! Reading: each query is one snapshot on a read-only connection.
 
-pub(crate) mod listing;
+mod listing;
 pub(crate) mod reader;
 pub(crate) mod selection;
-pub(crate) mod stats;
+mod stats;
+pub(crate) mod text_contains;

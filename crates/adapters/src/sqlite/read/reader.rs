@@ -1,44 +1,42 @@
-//! Questions, each one read transaction on a read-only connection.
+//! Queries: each is one read transaction on a read-only connection.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use domain::query::{Filter, Listing, Page, Stats, TextQuery};
+use domain::query::{Filter, Listing, Page, Stats};
 use domain::store::{StoreError, StoreErrorKind};
 use r2d2::{ManageConnection, Pool};
 use r2d2_sqlite::SqliteConnectionManager;
-use rusqlite::functions::FunctionFlags;
-use rusqlite::types::ValueRef;
 use rusqlite::{Connection, OpenFlags, Transaction};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
+use crate::sqlite::connection;
 use crate::sqlite::error::{is_damage, store_error};
+use crate::sqlite::open::OpenError;
 use crate::sqlite::read::listing::list;
 use crate::sqlite::read::stats::stats;
-use crate::sqlite::schema;
-use crate::sqlite::schema::{OpenError, SCHEMA_VERSION};
-use crate::sqlite::search::file as search;
-use crate::sqlite::search::file::{Published, SearchIndex};
+use crate::sqlite::read::text_contains;
+use crate::sqlite::schema::{self, SCHEMA_VERSION};
+use crate::sqlite::search::file;
+use crate::sqlite::search::indexer::{Published, SearchIndex};
+use crate::sqlite::tables::messages;
 use crate::sqlite::tail::Tail;
-use crate::sqlite::wal::gate::{Logs, Searching};
+use crate::sqlite::wal::gate::{Logs, READ_TIME_MAX, Searching};
 
-/// Look-ups answered at once. They compete with the writer for the same cores and disk.
+/// Look-ups that run at once. They compete with the writer for the same cores and disk.
 const LOOK_UPS_MAX: u32 = 4;
 
-/// Searches ([`Filter::is_search`]) answered at once, which take up to ten thousand times as long: a look-up never
-/// waits for one.
+/// Searches ([`Filter::is_search`]) that run at once. They take up to ten thousand times as long: a look-up never waits for
+/// one.
 const SEARCHES_MAX: u32 = 4;
 
-/// How long a question waits for its turn.
+/// Time that a query waits for its permit.
 const READ_WAIT_MAX: Duration = Duration::from_secs(2);
 
-/// How long one question may take. While it does, the write-ahead log can't begin anew.
-pub(crate) const READ_TIME_MAX: Duration = Duration::from_secs(10);
-
-/// Steps of SQLite's virtual machine between two looks at the clock: some hundred rows, which take a
-/// millisecond, or a hundred of them if each has a long text to be searched.
+/// Steps of SQLite's virtual machine between two looks at the clock: some hundred rows, which take a millisecond, or a hundred
+/// milliseconds if each has a long text.
 const STEPS_PER_LOOK: i32 = 1_000;
 
 pub(crate) struct Reader {
@@ -46,34 +44,34 @@ pub(crate) struct Reader {
     search: Arc<SearchIndex>,
     pool: Pool<Connections>,
     logs: Logs,
-    look_ups: Turns,
-    searches: Turns,
-    ready_turn: Turns,
+    look_ups: Permits,
+    searches: Permits,
+    probes: Permits,
 }
 
-/// How many questions of a kind are answered at once.
-struct Turns {
-    turns: Arc<Semaphore>,
-    /// What searches wait for beside their turn.
+/// Permits for the queries of one kind that run at once.
+struct Permits {
+    permits: Arc<Semaphore>,
+    /// Logs whose gates searches wait for as well.
     logs: Option<Logs>,
 }
 
-/// A question's turn. Of a search, that it is under way, too.
-type Turn = (OwnedSemaphorePermit, Option<[Searching; 2]>);
+/// Permit of one query; that of a search also counts as a running search.
+type Permit = (OwnedSemaphorePermit, Option<[Searching; 2]>);
 
-impl Turns {
+impl Permits {
     fn new(n: u32, logs: Option<Logs>) -> Self {
-        Self { turns: Arc::new(Semaphore::new(n as usize)), logs }
+        Self { permits: Arc::new(Semaphore::new(n as usize)), logs }
     }
 
-    async fn take(&self) -> Option<Turn> {
-        let turn = Arc::clone(&self.turns).acquire_owned().await.ok()?;
+    async fn take(&self) -> Option<Permit> {
+        let permit = Arc::clone(&self.permits).acquire_owned().await.ok()?;
         let Some(Logs { messages, texts }) = &self.logs else {
-            return Some((turn, None));
+            return Some((permit, None));
         };
         messages.opened().await;
         texts.opened().await;
-        Some((turn, Some([messages.search(), texts.search()])))
+        Some((permit, Some([messages.search(), texts.search()])))
     }
 }
 
@@ -85,7 +83,7 @@ impl Reader {
         search: Arc<SearchIndex>,
     ) -> Result<Self, OpenError> {
         let connections = Connections::new(path, Arc::clone(&search));
-        // One more than questions have turns: readiness has a turn of its own and never waits for a slow one.
+        // One more than queries have permits: readiness has a permit of its own and never waits for a slow query.
         let pool = Pool::builder()
             .max_size(LOOK_UPS_MAX + SEARCHES_MAX + 1)
             .test_on_check_out(true)
@@ -98,35 +96,35 @@ impl Reader {
             tail,
             search,
             pool,
-            look_ups: Turns::new(LOOK_UPS_MAX, None),
-            searches: Turns::new(SEARCHES_MAX, Some(logs.clone())),
-            ready_turn: Turns::new(1, None),
+            look_ups: Permits::new(LOOK_UPS_MAX, None),
+            searches: Permits::new(SEARCHES_MAX, Some(logs.clone())),
+            probes: Permits::new(1, None),
             logs,
         })
     }
 
     pub(crate) async fn list(&self, filter: Filter, page: Page) -> Result<Listing, StoreError> {
         let tail = self.tail.clone();
-        let turns = if filter.is_search(&page) { &self.searches } else { &self.look_ups };
-        self.in_turn(turns, "list messages", move |tx| list(tx, &tail, &filter, &page)).await
+        let permits = if filter.is_search(&page) { &self.searches } else { &self.look_ups };
+        self.run(permits, "list messages", move |tx| list(tx, &tail, &filter, &page)).await
     }
 
     pub(crate) async fn stats(&self) -> Result<Stats, StoreError> {
         let tail = self.tail.clone();
-        self.in_turn(&self.look_ups, "read statistics", move |tx| stats(tx, &tail)).await
+        self.run(&self.look_ups, "read statistics", move |tx| stats(tx, &tail)).await
     }
 
     pub(crate) async fn unindexed_texts(&self) -> Result<u64, StoreError> {
-        self.in_turn(&self.look_ups, "look at the index of texts", search::unindexed).await
+        self.run(&self.look_ups, "read the text index", file::unindexed).await
     }
 
     pub(crate) async fn ready(&self) -> Result<(), StoreError> {
         const OPERATION: &str = "read the schema version";
         let look = |tx: &Transaction<'_>| {
-            tx.prepare_cached("SELECT seq FROM messages LIMIT 1")?.exists([])?;
+            messages::try_read(tx)?;
             schema::version(tx)
         };
-        let found = self.in_turn(&self.ready_turn, OPERATION, look).await?;
+        let found = self.run(&self.probes, OPERATION, look).await?;
         if found != SCHEMA_VERSION {
             let why = format!("it is {found}, not {SCHEMA_VERSION}");
             return Err(StoreError::new(StoreErrorKind::Fault, OPERATION, why));
@@ -134,15 +132,15 @@ impl Reader {
         Ok(())
     }
 
-    /// Asks on another thread. If nobody waits for the answer any more, the question ends soon, and its turn with it.
-    async fn in_turn<T: Send + 'static>(
+    /// Runs a query on another thread. If nobody waits for the answer any more, the query ends soon and releases its permit.
+    async fn run<T: Send + 'static>(
         &self,
-        turns: &Turns,
+        permits: &Permits,
         operation: &'static str,
-        question: impl FnOnce(&Transaction<'_>) -> rusqlite::Result<T> + Send + 'static,
+        query: impl FnOnce(&Transaction<'_>) -> rusqlite::Result<T> + Send + 'static,
     ) -> Result<T, StoreError> {
-        let Ok(Some((turn, search))) = tokio::time::timeout(READ_WAIT_MAX, turns.take()).await else {
-            return Err(StoreError::new(StoreErrorKind::Busy, operation, "too many questions at once"));
+        let Ok(Some((permit, search))) = tokio::time::timeout(READ_WAIT_MAX, permits.take()).await else {
+            return Err(StoreError::new(StoreErrorKind::Busy, operation, "too many queries at once"));
         };
         let (pool, index) = (self.pool.clone(), Arc::clone(&self.search));
         let logs = self.logs.clone();
@@ -153,7 +151,7 @@ impl Reader {
                 .get()
                 .map_err(|e| StoreError::new(StoreErrorKind::Unavailable, operation, e.to_string()))
                 .and_then(|mut reading| {
-                    answer(&mut reading.db, &logs, is_gone, question).map_err(|error| {
+                    answer(&mut reading.db, &logs, is_gone, query).map_err(|error| {
                         if is_damage(&error) {
                             index.suspect();
                         }
@@ -161,17 +159,17 @@ impl Reader {
                     })
                 });
             drop(search);
-            // The turn ends when the answer is taken, so that answers do not pile up.
-            (turn, result)
+            // The permit is held until the answer is taken, so that answers do not pile up.
+            (permit, result)
         });
         match answer.await {
-            Ok((_turn, result)) => result,
+            Ok((_permit, result)) => result,
             Err(e) => Err(StoreError::new(StoreErrorKind::Fault, operation, e.to_string())),
         }
     }
 }
 
-/// Whoever waits for an answer. It is gone once this is dropped.
+/// The caller that waits for an answer. It is gone once this is dropped.
 #[derive(Default)]
 struct Caller(Arc<AtomicBool>);
 
@@ -188,7 +186,7 @@ impl Drop for Caller {
     }
 }
 
-/// Makes the connections of the pool.
+/// Opens the connections of the pool.
 struct Connections {
     messages: SqliteConnectionManager,
     path: PathBuf,
@@ -200,14 +198,14 @@ impl Connections {
         let messages = SqliteConnectionManager::file(path)
             .with_flags(OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX)
             .with_init(|db| {
-                schema::prepare_reader(db)?;
-                register_text_contains(db)
+                connection::prepare_reader(db)?;
+                text_contains::register(db)
             });
         Self { messages, path: path.to_owned(), search }
     }
 }
 
-/// A connection that reads the messages, and an index of texts.
+/// A connection that reads the messages, with a text index attached.
 struct Reading {
     db: Connection,
     index: Published,
@@ -220,14 +218,14 @@ impl ManageConnection for Connections {
     fn connect(&self) -> rusqlite::Result<Reading> {
         let index = self.search.published();
         let db = self.messages.connect()?;
-        if index.is_there && search::attach(&db, &self.path).is_err() {
-            // It is not there any more, or damaged. Questions can do without.
+        if index.is_there && file::attach(&db, &self.path).is_err() {
+            // It is gone or damaged. Queries work without it.
             self.search.suspect();
         }
         Ok(Reading { db, index })
     }
 
-    /// Its index is that which is kept up to date now.
+    /// Checks that its text index is the one that is kept up to date now.
     fn is_valid(&self, reading: &mut Reading) -> rusqlite::Result<()> {
         if reading.index == self.search.published() { Ok(()) } else { Err(rusqlite::Error::InvalidQuery) }
     }
@@ -237,34 +235,19 @@ impl ManageConnection for Connections {
     }
 }
 
-/// One snapshot, within bounded time.
+/// Answers a query from one snapshot, within bounded time.
 fn answer<T>(
     db: &mut Connection,
     logs: &Logs,
     is_gone: impl Fn() -> bool + Send + 'static,
-    question: impl FnOnce(&Transaction<'_>) -> rusqlite::Result<T>,
+    query: impl FnOnce(&Transaction<'_>) -> rusqlite::Result<T>,
 ) -> rusqlite::Result<T> {
     let deadline = Instant::now() + READ_TIME_MAX;
     let (is_cut_off, is_cut_off_too) = (logs.messages.is_cut_off(), logs.texts.is_cut_off());
     let is_over = move || is_gone() || is_cut_off() || is_cut_off_too() || Instant::now() > deadline;
     db.progress_handler(STEPS_PER_LOOK, Some(is_over))?;
     let tx = db.transaction()?;
-    let answer = question(&tx)?;
+    let answer = query(&tx)?;
     tx.finish()?;
     Ok(answer)
-}
-
-/// SQL: `text_contains(text, folded)`, as [`TextQuery::matches`] says; null contains nothing.
-pub(crate) fn register_text_contains(db: &Connection) -> rusqlite::Result<()> {
-    let flags =
-        FunctionFlags::SQLITE_UTF8 | FunctionFlags::SQLITE_DETERMINISTIC | FunctionFlags::SQLITE_INNOCUOUS;
-    db.create_scalar_function("text_contains", 2, flags, |ctx| {
-        let query = ctx.get_or_create_aux(1, |folded| {
-            folded.as_str().map(|folded| TextQuery::from_folded(folded.to_owned()))
-        })?;
-        match ctx.get_raw(0) {
-            ValueRef::Null => Ok(false),
-            text => Ok(query.matches(text.as_str()?)),
-        }
-    })
 }

@@ -1,63 +1,53 @@
-//! Where the messages that a filter wants are found in the database: in which tables, under which conditions.
+//! Selections: the tables and conditions by which the database finds the messages that match a filter.
 
 use domain::query::{Filter, Place};
 use rusqlite::types::Value;
 
-use crate::sqlite::search::file::Search;
-use crate::sqlite::tables::key_filter::segment_of;
+use crate::sqlite::search::file;
+use crate::sqlite::search::lookup::Search;
+use crate::sqlite::tables::key_filter::SEGMENT_BITS;
+use crate::sqlite::tables::segments::segment_of;
+use crate::sqlite::tables::{by_sender, by_time, messages};
 
-/// A part of an answer: the rows of one table, called `i`, that meet some conditions. The arms of a filter
-/// have nothing in common, and together have all that it wants.
+/// A part of an answer: the rows of one table, called `i`, that meet some conditions. The selections of a filter are
+/// disjoint, and together have all messages that match.
 #[derive(Clone)]
-pub(crate) struct Arm {
+pub(crate) struct Selection {
     from: &'static str,
     conditions: Vec<&'static str>,
     values: Vec<Value>,
 }
 
-const BY_TIME: &str = "messages_by_time AS i";
-
-/// Segment by segment; each is in order, so that a page's worth of each is all that is read.
-const BY_SENDER: &str = "(WITH RECURSIVE s(segment) AS \
-        (SELECT (SELECT purged_seq >> 16 FROM totals) UNION ALL SELECT segment + 1 FROM s WHERE segment < ?) \
-     SELECT segment FROM s) AS s \
-     CROSS JOIN messages_by_sender AS i ON i.segment = s.segment";
-
-const BY_TEXT: &str = "search.texts AS t CROSS JOIN messages AS i ON i.seq = t.rowid";
-
-const MESSAGES: &str = "messages AS i";
-
+/// Condition: the message `i` has this text.
 const HAS_TEXT: &str = "text_contains(i.text, ?)";
 
-const HAS_TEXT_OF_ENTRY: &str = "text_contains((SELECT text FROM messages WHERE messages.seq = i.seq), ?)";
-
-/// What the indexes have of what a filter wants, when those of time and sender go up to `indexed_seq`.
-pub(crate) fn indexed(filter: &Filter, indexed_seq: i64) -> Arm {
-    let arm = match &filter.sender {
-        Some(_) => Arm::new(BY_SENDER, [segment_of(indexed_seq).into()]),
-        None => Arm::new(BY_TIME, []),
+/// Selects the indexed messages that match a filter; the indexes by time and by sender go up to `indexed_seq`.
+pub(crate) fn indexed(filter: &Filter, indexed_seq: i64) -> Selection {
+    let selection = match &filter.sender {
+        Some(_) => Selection::new(by_sender::ROWS, [SEGMENT_BITS.into(), segment_of(indexed_seq).into()]),
+        None => Selection::new(by_time::ROWS, []),
     };
-    arm.and("i.seq <= ?", [indexed_seq.into()]).filtered(filter, HAS_TEXT_OF_ENTRY)
+    selection.and("i.seq <= ?", [indexed_seq.into()]).filtered(filter, messages::HAS_TEXT_OF_ENTRY)
 }
 
-/// All that a filter wants, by the index of texts: what this has, and the messages that it does not have yet.
-pub(crate) fn searched(filter: &Filter, search: Search) -> [Arm; 2] {
+/// Selects all messages that match a filter, by the text index: those that it has, and those that it lacks.
+pub(crate) fn searched(filter: &Filter, search: Search) -> [Selection; 2] {
     let Search { matching, searched_seq, .. } = search;
     [
-        Arm::new(BY_TEXT, [])
+        Selection::new(file::ROWS, [])
             .and("t.texts MATCH ?", [matching.into()])
             .and("i.seq <= ?", [searched_seq.into()])
             .filtered(filter, HAS_TEXT),
-        Arm::new(MESSAGES, []).and("i.seq > ?", [searched_seq.into()]).filtered(filter, HAS_TEXT),
+        Selection::new(messages::ROWS, []).and("i.seq > ?", [searched_seq.into()]).filtered(filter, HAS_TEXT),
     ]
 }
 
-/// All that a filter wants, without any index.
-pub(crate) fn scanned(filter: &Filter) -> Arm {
-    Arm::new(MESSAGES, []).and("i.seq > 0", []).filtered(filter, HAS_TEXT)
+/// Selects all messages that match a filter, without any index.
+pub(crate) fn scanned(filter: &Filter) -> Selection {
+    Selection::new(messages::ROWS, []).and("i.seq > 0", []).filtered(filter, HAS_TEXT)
 }
 
-impl Arm {
+impl Selection {
     fn new(from: &'static str, values: impl IntoIterator<Item = Value>) -> Self {
         Self { from, conditions: Vec::new(), values: values.into_iter().collect() }
     }
@@ -82,7 +72,7 @@ impl Arm {
         self
     }
 
-    /// Only what comes after a place in the order of listing.
+    /// Narrows it to what comes after a place in the order of listing.
     pub(crate) fn after(self, place: &Place) -> Self {
         self.and(
             "(i.ts_us, i.ts_finer, i.message_id, i.seq) > (?, ?, ?, ?)",
@@ -95,12 +85,12 @@ impl Arm {
         )
     }
 
-    /// Only what is not before this microsecond.
+    /// Narrows it to what is not before this microsecond.
     pub(crate) fn not_before(self, ts_us: i64) -> Self {
         self.and("i.ts_us >= ?", [ts_us.into()])
     }
 
-    /// `SELECT columns` of the rows, and the values of its parameters.
+    /// Returns `SELECT columns` of the rows, and the values of its parameters.
     pub(crate) fn select(&self, columns: &str) -> (String, Vec<Value>) {
         let Self { from, conditions, values } = self;
         (format!("SELECT {columns} FROM {from} WHERE {}", conditions.join(" AND ")), values.clone())
@@ -115,7 +105,7 @@ mod tests {
     use rusqlite::{Connection, params_from_iter};
 
     use super::*;
-    use crate::sqlite::schema;
+    use crate::sqlite::open;
 
     /// The indexed part of every answer comes from its index in order: nothing is scanned, and nothing sorted but
     /// the segments of a sender, or what a text was found in.
@@ -123,7 +113,7 @@ mod tests {
     fn no_filter_scans_or_sorts_what_an_index_gives() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("app.db");
-        let db: Connection = schema::open_and_migrate(&path).unwrap();
+        let db: Connection = open::open_and_migrate(&path).unwrap();
         db.create_scalar_function("text_contains", 2, FunctionFlags::default(), |_| Ok(true)).unwrap();
         let since = Some(ExactTime::parse_utc("2025-01-15T10:00:00Z").unwrap());
         let sender = Some("+1".to_owned());

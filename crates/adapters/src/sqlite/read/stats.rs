@@ -1,51 +1,54 @@
-//! What is stored, in numbers that are kept as messages come in.
+//! The statistics, from numbers that are kept up to date as messages come in.
 
-use domain::message::{PhoneNumber, SentAt};
+use std::collections::HashMap;
+
+use domain::message::PhoneNumber;
 use domain::query::Stats;
-use rusqlite::{OptionalExtension, Transaction};
+use rusqlite::Transaction;
 
-use crate::sqlite::order::{RowPlace, parse, parsed};
-use crate::sqlite::tables::senders::busiest;
-use crate::sqlite::tables::top_senders as ranking;
-use crate::sqlite::tail::{Entry, Tail};
+use crate::sqlite::columns::parse;
+use crate::sqlite::order::RowKey;
+use crate::sqlite::tables::entry::{Entry, Stretch};
+use crate::sqlite::tables::totals::Totals;
+use crate::sqlite::tables::{by_time, messages, senders, top_senders};
+use crate::sqlite::tail::Tail;
 
+/// Returns the statistics of a snapshot, which begins here.
 pub(crate) fn stats(tx: &Transaction<'_>, tail: &Tail) -> rusqlite::Result<Stats> {
     let unindexed = tail.unindexed(tx)?;
-    let (total_messages, senders_count) = tx
-        .prepare_cached("SELECT message_count, sender_count FROM totals")?
-        .query_row([], |row| Ok((row.get(0)?, row.get(1)?)))?;
-    let busiest = ranking::told(tx)?.map_or_else(|| busiest(tx, &unindexed), Ok)?;
+    let totals = Totals::read(tx)?;
+    let busiest = match top_senders::read(tx)? {
+        Some(busiest) => busiest,
+        None => senders::busiest(tx, per_sender(&unindexed))?,
+    };
     let top_senders = busiest.into_iter().map(|(sender, n)| Ok((parse(0, sender, PhoneNumber::stored)?, n)));
     let top_senders = top_senders.collect::<rusqlite::Result<_>>()?;
 
-    let first = first_indexed(tx, unindexed.after_seq, "ts_us, ts_finer, message_id, seq")?;
-    let last =
-        first_indexed(tx, unindexed.after_seq, "ts_us DESC, ts_finer DESC, message_id DESC, seq DESC")?;
+    let first = by_time::first(tx, unindexed.after_seq)?;
+    let last = by_time::last(tx, unindexed.after_seq)?;
     // In one pass: the tail may have some ten thousand messages.
-    let indexed = [&first, &last].into_iter().flatten().map(RowPlace::place);
-    let span = unindexed.iter().map(Entry::place).chain(indexed).fold(None, |span, place| match span {
-        None => Some((place, place)),
-        Some((first, last)) => Some((place.min(first), place.max(last))),
+    let indexed = [&first, &last].into_iter().flatten().map(RowKey::list_key);
+    let span = unindexed.iter().map(Entry::list_key).chain(indexed).fold(None, |span, key| match span {
+        None => Some((key, key)),
+        Some((first, last)) => Some((key.min(first), key.max(last))),
     });
-    let ts = |seq| {
-        let mut ts = tx.prepare_cached("SELECT ts FROM messages WHERE seq = ?1")?;
-        ts.query_row([seq], |row| parsed(row, 0, SentAt::stored))
-    };
     Ok(Stats {
-        total_messages,
-        senders_count,
+        total_messages: unsigned(1, totals.message_count)?,
+        senders_count: unsigned(2, totals.sender_count)?,
         top_senders,
-        first_message_ts: span.map(|((.., seq), _)| ts(seq)).transpose()?,
-        last_message_ts: span.map(|(_, (.., seq))| ts(seq)).transpose()?,
+        first_message_ts: span.map(|((.., seq), _)| messages::sent_at(tx, seq)).transpose()?,
+        last_message_ts: span.map(|(_, (.., seq))| messages::sent_at(tx, seq)).transpose()?,
     })
 }
 
-/// The place of the first indexed message in this order.
-fn first_indexed(tx: &Transaction<'_>, indexed_seq: i64, order: &str) -> rusqlite::Result<Option<RowPlace>> {
-    tx.prepare_cached(&format!(
-        "SELECT ts_us, ts_finer, message_id, seq FROM messages_by_time WHERE seq <= ?1 \
-         ORDER BY {order} LIMIT 1"
-    ))?
-    .query_row([indexed_seq], RowPlace::read)
-    .optional()
+fn per_sender(unindexed: &Stretch) -> HashMap<&str, u64> {
+    let mut counts: HashMap<&str, u64> = HashMap::new();
+    for Entry { sender, .. } in unindexed.iter() {
+        *counts.entry(sender).or_default() += 1;
+    }
+    counts
+}
+
+fn unsigned(column: usize, n: i64) -> rusqlite::Result<u64> {
+    u64::try_from(n).map_err(|_| rusqlite::Error::IntegralValueOutOfRange(column, n))
 }

@@ -1,4 +1,7 @@
-//! The text index: a file of its own beside the database, kept up by a thread of its own.
+//! The text index: a file of its own beside the database, kept up to date by a thread of its own.
 
-pub(crate) mod check;
+mod batch;
 pub(crate) mod file;
+pub(crate) mod indexer;
+pub(crate) mod lookup;
+pub(crate) mod verify;

@@ -1,14 +1,14 @@
-//! Which segments may have a key: a Bloom filter a segment, kept so that one look asks 32 of them.
+//! The key filter tells which segments may have a key: a Bloom filter per segment, laid out so that one look reads 32 of them.
 //!
 //! The filters are columns of bits beside each other (bit-sliced): row `r` of a group has the bits at
-//! place `r` of the filters of 32 segments in one word. A key has [`PLACES`] rows; the segments whose
+//! place `r` of the filters of 32 segments in one word. A key has [`BITS_PER_KEY`] rows; the segments whose
 //! bit is set in all of these may have it, the others surely have not.
 //!
 //! With 24 bits and 10 places a key, a segment that has not the key is looked at in vain once in 48,000
 //! times (Bloom's formula, (1 - e^(-10/24))^10): at ten million messages, 153 segments, once in 300
 //! new messages. Such a look is a page of an old segment, which has to be read from the disk; with 16 bits it would be
 //! one in nine messages, and the disk the limit. It takes 3 bytes of memory a message, in steps of 6 MiB, up to
-//! [`GROUPS_MAX`]: the filters of older segments are in the database (`key_archive.rs`).
+//! [`GROUPS_MAX`]: the filters of older segments are in the database (`key_filter_blocks.rs`).
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -23,7 +23,7 @@ pub(crate) const ROWS: usize = 24 << SEGMENT_BITS;
 pub(crate) const COLUMN_BYTES: usize = ROWS / 8;
 
 /// Rows that belong to one key.
-const PLACES: u64 = 10;
+const BITS_PER_KEY: u64 = 10;
 
 /// Segments of a group.
 pub(crate) const GROUP_BITS: u32 = u32::BITS.ilog2();
@@ -34,11 +34,6 @@ pub(crate) const GROUPS_MAX: usize = 24;
 
 /// A message's source and id, as the ledger knows it.
 pub(crate) type Key = [u8; 16];
-
-/// The segment of a place in the order of arrival.
-pub(crate) fn segment_of(seq: i64) -> i64 {
-    seq >> SEGMENT_BITS
-}
 
 /// The filters of all segments but the oldest.
 #[derive(Default)]
@@ -142,7 +137,7 @@ fn bit(segment: i64) -> u32 {
 pub(crate) fn rows(key: &Key) -> impl Iterator<Item = usize> {
     let half = |n: usize| u64::from_le_bytes(std::array::from_fn(|i| key[8 * n + i]));
     let (first, step) = (half(0), half(1) | 1);
-    (0..PLACES).map(move |n| {
+    (0..BITS_PER_KEY).map(move |n| {
         // What part of all numbers is below this one, of the rows.
         let mixed = first.wrapping_add(n.wrapping_mul(step));
         usize::try_from((u128::from(mixed) * ROWS as u128) >> u64::BITS).expect("it is less than ROWS")

@@ -10,6 +10,7 @@ use std::ops::Range;
 use rusqlite::{Connection, OptionalExtension, Transaction, params};
 
 use crate::sqlite::tables::key_filter::{GROUP_BITS, GROUPS_MAX, Key, KeyFilter, ROWS, SEGMENT_BITS, rows};
+use crate::sqlite::tables::segments;
 
 /// Segments of an area. With more of them fewer pages are read for a key, and memory has more to hold until an area is
 /// whole: 96 MiB.
@@ -249,30 +250,16 @@ fn candidates(tx: &Connection, shape: Shape, area: i64, key: &Key) -> rusqlite::
 
 /// The segments whose filters, as they are stored, have bits that their area leaves out.
 pub(crate) fn incomplete(tx: &Connection, shape: Shape) -> rusqlite::Result<Vec<i64>> {
-    let last_segment: i64 =
-        tx.query_row("SELECT coalesce(max(segment), 0) FROM segments", [], |row| row.get(0))?;
     let mut incomplete = Vec::new();
-    for area in Archive::read(tx, shape, last_segment)?.areas {
+    for area in Archive::read(tx, shape, segments::last(tx)?)?.areas {
         for (n, group) in shape.groups(area).enumerate() {
-            let left_out = left_out(tx, shape, area, n, &stored_group(tx, group)?)?;
+            let left_out = left_out(tx, shape, area, n, &segments::read_group(tx, group)?)?;
             incomplete.extend(
                 (0..1 << GROUP_BITS).filter(|n| left_out >> n & 1 == 1).map(|n| (group << GROUP_BITS) + n),
             );
         }
     }
     Ok(incomplete)
-}
-
-/// The filters of a group of segments, as they are stored, in memory.
-fn stored_group(tx: &Connection, group: i64) -> rusqlite::Result<KeyFilter> {
-    let mut filter = KeyFilter::default();
-    let mut columns =
-        tx.prepare_cached("SELECT segment, key_filter FROM segments WHERE segment >= ?1 AND segment < ?2")?;
-    let mut rows = columns.query([group << GROUP_BITS, (group + 1) << GROUP_BITS])?;
-    while let Some(row) = rows.next()? {
-        filter.set_column(row.get(0)?, row.get_ref(1)?.as_blob()?);
-    }
-    Ok(filter)
 }
 
 /// The segments of the `n`th group of an area of which the area leaves out a bit, as bits.

@@ -9,10 +9,10 @@ use std::ops::Range;
 use rusqlite::{Transaction, params};
 
 /// A span of level 0 is 2^20 µs, about a second.
-const SPAN_BITS: u32 = 20;
+pub(crate) const SPAN_BITS: u32 = 20;
 
 /// A span has 2^6 of the level below.
-const LEVEL_BITS: u32 = 6;
+pub(crate) const LEVEL_BITS: u32 = 6;
 
 /// Levels: the last one's spans, of 2,285 years, are five in all of the years 0 to 9999.
 pub(crate) const LEVELS: u32 = 7;

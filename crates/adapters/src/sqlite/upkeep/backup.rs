@@ -1,4 +1,4 @@
-//! A copy of the database at one moment, made while a server writes to it.
+//! Backup: a copy of the database as of one moment, made while a server writes to it.
 //!
 //! The source is only read: not migrated, not checkpointed.
 
@@ -6,19 +6,15 @@ use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use rusqlite::backup::{Backup, StepResult};
-use rusqlite::{Connection, OpenFlags, ffi};
+use rusqlite::{Connection, OpenFlags};
 
-use crate::sqlite::files::beside;
-use crate::sqlite::files::location;
+use crate::sqlite::files::{beside, folder_of, last_backup, location};
 use crate::sqlite::upkeep::check;
-use crate::sqlite::upkeep::check::{CheckError, Problem, Report};
-use crate::sqlite::upkeep::last_backup;
+use crate::sqlite::upkeep::copy::copy_pages;
+use crate::sqlite::upkeep::report::{Problem, Report};
+use crate::sqlite::upkeep::snapshot::{self, CheckError};
 
-/// Pages between two reports of progress: 1 MiB.
-const STEP_PAGES: i32 = 256;
-
-/// Why there is no backup. Nothing is at its place then.
+/// Reason why there is no backup. Nothing was created at its place.
 #[derive(Debug, thiserror::Error)]
 pub enum BackupError {
     /// The database can't be read.
@@ -32,11 +28,11 @@ pub enum BackupError {
         /// What is wrong.
         problem: Problem,
     },
-    /// Something is there already, or a log that SQLite would take for the backup's.
-    #[error("{0} is there already: a backup never overwrites")]
+    /// A file is there already, or a log that SQLite would take for the backup's.
+    #[error("{0} exists already: a backup never overwrites")]
     Exists(PathBuf),
     /// A folder is not the name of a file.
-    #[error("cannot write backup {0}: it is a folder, name a file to make in it")]
+    #[error("cannot write backup {0}: it is a folder, name a file in it")]
     IsFolder(PathBuf),
     /// SQLite can't write the copy.
     #[error("cannot write backup {dest}: {source}")]
@@ -46,7 +42,7 @@ pub enum BackupError {
         /// Why.
         source: rusqlite::Error,
     },
-    /// A file can't be made, flushed or renamed.
+    /// A file can't be created, flushed or renamed.
     #[error("cannot write backup {dest}: {source}")]
     File {
         /// The backup.
@@ -64,14 +60,13 @@ pub enum BackupError {
     },
 }
 
-/// Copies the database at `path` to the new file `dest`, which is complete by itself, checked, and
-/// on disk. It holds every message that was committed before the call. `progress` is told how many
-/// pages of how many are copied.
+/// Copies the database at `path` to the new file `dest`, which is complete by itself, checked, and on disk. It holds every
+/// message that was committed before the call. Calls `progress` with the pages that are copied and the pages in all.
 ///
 /// `dest` gets its name at the very end, or never. A process that is killed leaves `.NAME.*.partial`.
 ///
 /// # Errors
-/// [`BackupError`]; what is there is never overwritten.
+/// [`BackupError`]; a file that exists is never overwritten.
 pub fn backup(path: &Path, dest: &Path, progress: &mut dyn FnMut(u64, u64)) -> Result<Report, BackupError> {
     let sqlite = |source| BackupError::Sqlite { dest: dest.to_owned(), source };
     let file = |source| BackupError::File { dest: dest.to_owned(), source };
@@ -79,16 +74,16 @@ pub fn backup(path: &Path, dest: &Path, progress: &mut dyn FnMut(u64, u64)) -> R
     if dest.is_dir() {
         return Err(BackupError::IsFolder(dest.to_owned()));
     }
-    // A log beside it that is not its own would be played into it when it is opened.
+    // SQLite would play another file's log beside it into the backup when it is opened.
     for suffix in ["", "-wal", "-journal"] {
         let taken = beside(dest, suffix);
         if taken.symlink_metadata().is_ok() {
             return Err(BackupError::Exists(taken));
         }
     }
-    let mut source = check::open(path)?;
-    let snapshot = check::snapshot(&mut source).map_err(check::cannot_read(path))?;
-    if let Err(problem) = check::known_version(&snapshot).map_err(check::cannot_read(path))? {
+    let mut source = snapshot::open(path)?;
+    let messages = snapshot::begin(&mut source).map_err(snapshot::cannot_read(path))?;
+    if let Err(problem) = snapshot::known_version(&messages).map_err(snapshot::cannot_read(path))? {
         return Err(BackupError::Refused { path: path.to_owned(), problem });
     }
 
@@ -101,9 +96,9 @@ pub fn backup(path: &Path, dest: &Path, progress: &mut dyn FnMut(u64, u64)) -> R
         .map_err(file)?
         // Its descriptor is closed first: closing one later would drop SQLite's locks.
         .into_temp_path();
-    write_copy(&snapshot, &temporary, progress).map_err(sqlite)?;
+    write_copy(&messages, &temporary, progress).map_err(sqlite)?;
     // Lets the server cut back its log while the copy is checked.
-    drop(snapshot);
+    drop(messages);
 
     let report = finish_copy(&temporary).map_err(sqlite)?;
     if !report.is_ok() {
@@ -115,47 +110,12 @@ pub fn backup(path: &Path, dest: &Path, progress: &mut dyn FnMut(u64, u64)) -> R
         _ => file(e.error),
     })?;
     File::open(folder).and_then(|folder| folder.sync_all()).map_err(file)?;
-    // Who may only read there can't note it; the backup is whole all the same.
+    // A user who may only read there can't note it; the backup is whole all the same.
     let _ = location::resolve(path).and_then(|path| last_backup::note(&path, dest));
     Ok(report)
 }
 
-/// The folder that a file is in, as something that can be opened.
-pub(crate) fn folder_of(path: &Path) -> &Path {
-    match path.parent() {
-        Some(folder) if folder != Path::new("") => folder,
-        _ => Path::new("."),
-    }
-}
-
-/// Copies every page of a snapshot into a database that nobody else has open.
-///
-/// The pages are copied in steps, for the sake of `progress`, but in one read transaction. Without
-/// it SQLite begins anew after each commit of another process, and beside a busy server never ends.
-/// With it every step reads the same snapshot, so that as many steps are enough as the pages need;
-/// the server goes on writing to its log, which can't be cut back until the end. `VACUUM INTO`
-/// would end too, but sorts every index anew, tells no progress, and hides a damaged index.
-pub(crate) fn copy_pages(
-    snapshot: &rusqlite::Transaction<'_>,
-    target: &mut Connection,
-    progress: &mut dyn FnMut(u64, u64),
-) -> rusqlite::Result<()> {
-    let copy = Backup::new(snapshot, target)?;
-    loop {
-        let step = copy.step(STEP_PAGES)?;
-        let pages = copy.progress();
-        let n = |pages: i32| u64::try_from(pages).unwrap_or(0);
-        progress(n(pages.pagecount - pages.remaining), n(pages.pagecount));
-        match step {
-            StepResult::Done => return Ok(()),
-            StepResult::More => {}
-            // Not worth another try: nobody else has the target, and the snapshot is ours already.
-            _ => return Err(rusqlite::Error::SqliteFailure(ffi::Error::new(ffi::SQLITE_BUSY), None)),
-        }
-    }
-}
-
-/// Neither journal nor flushes: a copy that is not finished is thrown away.
+/// Writes the copy without journal and without flushes: an unfinished copy is thrown away.
 fn write_copy(
     snapshot: &rusqlite::Transaction<'_>,
     temporary: &Path,
@@ -173,7 +133,7 @@ fn finish_copy(temporary: &Path) -> rusqlite::Result<Report> {
     let mut copy = open_existing(temporary)?;
     copy.pragma_update(None, "locking_mode", "exclusive")?;
     copy.pragma_update_and_check(None, "journal_mode", "delete", |_| Ok(()))?;
-    let report = check::examine(&check::snapshot(&mut copy)?)?;
+    let report = check::examine(&snapshot::begin(&mut copy)?)?;
     copy.close().map_err(|(_, error)| error)?;
     Ok(report)
 }

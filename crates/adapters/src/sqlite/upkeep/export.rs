@@ -1,6 +1,6 @@
-//! All messages of one moment, one after the other, while a server writes.
+//! Export: all messages of one moment, one after the other, while a server writes.
 //!
-//! In order of arrival, which no index is needed for: one row is in memory at a time, however many there are.
+//! They come in order of arrival, which needs no index: one row is in memory at a time, however many there are.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -8,13 +8,13 @@ use std::path::{Path, PathBuf};
 use domain::query::{Filter, Message};
 use rusqlite::params_from_iter;
 
-use crate::sqlite::read::listing::message;
-use crate::sqlite::read::reader::register_text_contains;
 use crate::sqlite::read::selection::scanned;
-use crate::sqlite::upkeep::check;
-use crate::sqlite::upkeep::check::{CheckError, Problem};
+use crate::sqlite::read::text_contains;
+use crate::sqlite::tables::messages::{COLUMNS, message};
+use crate::sqlite::upkeep::report::Problem;
+use crate::sqlite::upkeep::snapshot::{self, CheckError};
 
-/// Why not all messages were exported.
+/// Reason why not all messages were exported.
 #[derive(Debug, thiserror::Error)]
 pub enum ExportError {
     /// The database can't be read.
@@ -33,9 +33,9 @@ pub enum ExportError {
     Write(#[source] io::Error),
 }
 
-/// Hands each message that `filter` wants to `each`, in order of arrival, and returns how many they were.
-/// They are those that were committed before the call, whatever comes in or expires meanwhile. The
-/// server's write-ahead log can't be cut back until the end.
+/// Calls `each` with each message that matches `filter`, in order of arrival, and returns how many there were. These are the
+/// messages that were committed before the call, whatever arrives or expires during it. The server's write-ahead log can't
+/// restart until the end.
 ///
 /// # Errors
 /// [`ExportError`]; the first error of `each` ends it.
@@ -44,17 +44,14 @@ pub fn export(
     filter: &Filter,
     each: &mut dyn FnMut(&Message) -> io::Result<()>,
 ) -> Result<u64, ExportError> {
-    let cannot_read = |source| check::cannot_read(path)(source);
-    let mut db = check::open(path)?;
-    register_text_contains(&db).map_err(cannot_read)?;
-    let tx = check::snapshot(&mut db).map_err(cannot_read)?;
-    check::known_version(&tx)
+    let cannot_read = |source| snapshot::cannot_read(path)(source);
+    let mut db = snapshot::open(path)?;
+    text_contains::register(&db).map_err(cannot_read)?;
+    let tx = snapshot::begin(&mut db).map_err(cannot_read)?;
+    snapshot::known_version(&tx)
         .map_err(cannot_read)?
         .map_err(|problem| ExportError::Refused { path: path.to_owned(), problem })?;
-    let (select, values) = scanned(filter).select(
-        "i.seq, (SELECT name FROM sources WHERE sources.source_id = i.source_id), \
-         i.message_id, i.sender, i.recipient, i.ts, i.text",
-    );
+    let (select, values) = scanned(filter).select(COLUMNS);
     let mut statement = tx.prepare(&format!("{select} ORDER BY i.seq")).map_err(cannot_read)?;
     let mut rows = statement.query(params_from_iter(values)).map_err(cannot_read)?;
     let mut n = 0;

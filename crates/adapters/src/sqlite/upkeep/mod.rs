@@ -2,7 +2,9 @@
 
 pub(crate) mod backup;
 pub(crate) mod check;
+mod copy;
 pub(crate) mod delete;
 pub(crate) mod export;
-pub(crate) mod last_backup;
+pub(crate) mod report;
 pub(crate) mod restore;
+pub(crate) mod snapshot;

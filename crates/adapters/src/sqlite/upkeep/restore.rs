@@ -1,10 +1,9 @@
-//! A backup put in the place of a database that is not there or holds nothing.
+//! Restore: a backup takes the place of a database that does not exist or is empty.
 //!
-//! It is copied into the database's own file, in one transaction of SQLite, and not renamed over it:
-//! a server that starts meanwhile has opened the old file by then, and would go on to write its
-//! messages into a file without a name. This way it waits for the lock, and then sees the whole
-//! backup. Whoever kills a restore leaves a journal, by which SQLite undoes it when it opens the
-//! database next.
+//! The backup is copied into the database's own file, in one transaction of SQLite. It is not renamed over that file: a
+//! server that starts during the restore has opened the old file by then, and would write its messages into a file without a
+//! name. This way the server waits for the lock, and then sees the whole backup. A restore that is killed leaves a journal,
+//! with which SQLite undoes it when it opens the database next.
 
 use std::fs::File;
 use std::io;
@@ -14,18 +13,17 @@ use std::time::Duration;
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, ErrorCode, OpenFlags};
 
-use crate::sqlite::files::beside;
-use crate::sqlite::files::private;
-use crate::sqlite::files::remove_beside;
-use crate::sqlite::schema;
-use crate::sqlite::schema::{OpenError, SCHEMA_VERSION};
+use crate::sqlite::files::{beside, folder_of, private, remove_beside};
+use crate::sqlite::open::{self, OpenError};
+use crate::sqlite::schema::{self, SCHEMA_VERSION};
 use crate::sqlite::search::file as search;
-use crate::sqlite::upkeep::backup::{copy_pages, folder_of};
+use crate::sqlite::tables::messages;
 use crate::sqlite::upkeep::check;
-use crate::sqlite::upkeep::check::{CheckError, Report};
+use crate::sqlite::upkeep::copy::copy_pages;
+use crate::sqlite::upkeep::report::Report;
+use crate::sqlite::upkeep::snapshot::{self, CheckError};
 
-/// Why nothing was restored. A database that was there is as it was; one that was not may be there
-/// now, and empty.
+/// Reason why nothing was restored. A database that existed is unchanged; one that did not may exist now, and is empty.
 #[derive(Debug, thiserror::Error)]
 pub enum RestoreError {
     /// The backup can't be read.
@@ -78,14 +76,14 @@ pub enum RestoreError {
 /// # Errors
 /// [`RestoreError`]; a database that holds anything, or is in use, is left as it is.
 pub fn restore(src: &Path, path: &Path, progress: &mut dyn FnMut(u64, u64)) -> Result<Report, RestoreError> {
-    let mut source = check::open(src)?;
-    let snapshot = check::snapshot(&mut source).map_err(check::cannot_read(src))?;
-    let report = check::examine(&snapshot).map_err(check::cannot_read(src))?;
+    let mut source = snapshot::open(src)?;
+    let backup = snapshot::begin(&mut source).map_err(snapshot::cannot_read(src))?;
+    let report = check::examine(&backup).map_err(snapshot::cannot_read(src))?;
     if !report.is_ok() {
         return Err(RestoreError::Damaged { src: src.to_owned(), report });
     }
 
-    let (path, _alone) = schema::prepare(path)?;
+    let (path, _alone) = open::prepare(path)?;
     let path = path.as_path();
     let log = beside(path, "-wal");
     if log.metadata().is_ok_and(|log| log.len() > 0) {
@@ -97,7 +95,7 @@ pub fn restore(src: &Path, path: &Path, progress: &mut dyn FnMut(u64, u64)) -> R
     leave_wal_mode(&target).map_err(cannot_write(path))?;
     // What lay beside the old file. It is locked and in another mode, so that nobody uses them.
     remove_beside(path, &["-wal", "-shm"]).and_then(|()| search::remove(path)).map_err(file)?;
-    copy_pages(&snapshot, &mut target, progress).map_err(cannot_write(path))?;
+    copy_pages(&backup, &mut target, progress).map_err(cannot_write(path))?;
     target.close().map_err(|(_, error)| cannot_write(path)(error))?;
     File::open(folder_of(path)).and_then(|folder| folder.sync_all()).map_err(file)?;
     Ok(report)
@@ -135,7 +133,7 @@ fn refuse_unless_empty(target: &Connection, path: &Path) -> Result<(), RestoreEr
         let has_tables = target.prepare("SELECT 1 FROM sqlite_schema")?.exists([])?;
         let version = schema::version(target)?;
         let messages: u64 = match version {
-            1..=SCHEMA_VERSION => target.query_row("SELECT count(*) FROM messages", [], |row| row.get(0))?,
+            1..=SCHEMA_VERSION => messages::count(target)?,
             _ => 0,
         };
         Ok((has_tables, version, messages))

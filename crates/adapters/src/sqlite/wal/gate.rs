@@ -1,48 +1,44 @@
-//! Keeps a write-ahead log bounded while questions overlap.
+//! The gate keeps a write-ahead log bounded while queries overlap.
 //!
-//! SQLite begins a log anew when all of it is in the database file and nobody reads from it. Questions that overlap
-//! leave no such moment, and the log grows for as long as they do. So who writes closes the gate once its log is long:
-//! no search begins until those under way have ended, which takes [`READ_TIME_MAX`] at most. Look-ups go on, because
-//! they end within a moment that a writer can wait for. If the log grows by too much meanwhile, questions are cut off.
+//! SQLite restarts a log when all of it is in the database file and nobody reads from it. Overlapping queries leave no such
+//! moment, and the log grows for as long as they overlap. So a writer with a long log closes the gate: no search starts
+//! until the running ones have ended, which takes [`READ_TIME_MAX`] at most. Look-ups go on, because they end within a
+//! moment that the writer can wait for. If the log grows by too much until then, queries are cut off.
 //!
-//! What another process reads (a backup, a check) is not held back: the log grows until it has ended.
+//! Another process that reads (a backup, a check) is not held back: the log grows until it has ended.
 
 use std::mem;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
-use rusqlite::Connection;
 use tokio::sync::watch;
 use tokio::time::{Instant, timeout_at};
 
-use crate::sqlite::read::reader::READ_TIME_MAX;
-use crate::sqlite::schema::BUSY_WAIT_MAX;
+/// Time that one query may take. While it runs, the log can't restart.
+pub(crate) const READ_TIME_MAX: Duration = Duration::from_secs(10);
 
-/// Pages of a log from which on the gate is closed (64 MiB of 4 KiB pages). It is some seconds of messages as fast as they
-/// can come, so that searches have their turns in between.
+/// Pages of a log from which on the gate is closed (64 MiB of 4 KiB pages). It fills in some seconds at full
+/// load, so that searches run in between.
 const HELD_PAGES: i32 = 16 << 10;
 
-/// The same in bytes.
+/// Bytes of a log from which on the gate is closed.
 pub(crate) const HELD_BYTES: u64 = 64 << 20;
 
-/// Pages that the log grows by while searches end, before all questions are cut off (192 MiB): what comes in the ten
-/// seconds that a search has.
+/// Pages that the log may grow by while searches end, before all queries are cut off (192 MiB): as much as arrives in the
+/// ten seconds that a search has.
 const CUT_OFF_PAGES: i32 = 48 << 10;
 
-/// How long the gate stays closed if the writer does not open it, because no message comes any more: somewhat longer than
+/// Time that the gate stays closed if the writer does not open it because no message comes any more: somewhat longer than
 /// a search can take.
 const CLOSED_TIME_MAX: Duration = READ_TIME_MAX.saturating_add(Duration::from_secs(2));
 
-/// How long a writer waits for look-ups to end. What comes in waits as long.
-const RESTART_WAIT_MAX: Duration = Duration::from_millis(250);
-
-/// Who writes a log, and keeps it bounded.
+/// The side of the writer, which keeps its log bounded.
 pub(crate) struct LogKeeper {
     gate: LogGate,
-    /// From when on the gate is closed.
+    /// Pages from which on the gate is closed.
     held_from_pages: i32,
-    /// Whether it is.
+    /// True while the gate is closed.
     has_closed: bool,
 }
 
@@ -51,8 +47,8 @@ impl LogKeeper {
         Self { gate, held_from_pages: HELD_PAGES, has_closed: false }
     }
 
-    /// To be called now and then, also while the log is short, with the pages that it has. `restart` moves all of the log, waiting for up to
-    /// [`RESTART_WAIT_MAX`], and tells whether it begins anew; so does this.
+    /// Closes or opens the gate for a log of `n_pages`; call it now and then, also while the log is short. `restart` moves all
+    /// of the log and returns true if the log restarts; so does this.
     pub(crate) fn keep(&mut self, n_pages: i32, mut restart: impl FnMut() -> bool) -> bool {
         if n_pages < self.held_from_pages {
             if n_pages < HELD_PAGES {
@@ -69,14 +65,14 @@ impl LogKeeper {
             }
             self.gate.cut_off();
         }
-        let is_anew = restart() || {
+        let has_restarted = restart() || {
             self.gate.cut_off();
             restart()
         };
-        // If it does not begin anew even so, another process reads from it, for nobody knows how long.
-        self.held_from_pages = if is_anew { HELD_PAGES } else { n_pages.saturating_add(HELD_PAGES) };
+        // If it does not restart even so, another process reads from it, and nobody knows for how long.
+        self.held_from_pages = if has_restarted { HELD_PAGES } else { n_pages.saturating_add(HELD_PAGES) };
         self.open();
-        is_anew
+        has_restarted
     }
 
     fn open(&mut self) {
@@ -86,12 +82,12 @@ impl LogKeeper {
     }
 }
 
-/// The gates of the logs that a question reads from.
+/// The gates of the logs that a query reads from.
 #[derive(Clone)]
 pub(crate) struct Logs {
-    /// That of the database.
+    /// Gate of the database's log.
     pub(crate) messages: LogGate,
-    /// That of the index of texts.
+    /// Gate of the text index's log.
     pub(crate) texts: LogGate,
 }
 
@@ -101,15 +97,15 @@ impl Logs {
     }
 }
 
-/// Lets searches begin, or not. A clone is the same.
+/// Lets searches start, or not; a clone is the same gate.
 #[derive(Clone)]
 pub(crate) struct LogGate(Arc<State>);
 
 struct State {
-    /// Until when it is closed.
+    /// Time until which it is closed.
     closed_until: watch::Sender<Option<Instant>>,
     n_searches: AtomicUsize,
-    /// How many times all questions were cut off.
+    /// Times that all queries were cut off.
     n_cuts: AtomicU64,
 }
 
@@ -119,7 +115,7 @@ impl LogGate {
         Self(Arc::new(State { closed_until, n_searches: AtomicUsize::new(0), n_cuts: AtomicU64::new(0) }))
     }
 
-    /// No search begins any more.
+    /// Closes the gate: no search starts any more.
     fn close(&self) {
         self.0.closed_until.send_if_modified(|until| {
             let is_closed = until.is_some_and(|until| Instant::now() < until);
@@ -130,22 +126,22 @@ impl LogGate {
         });
     }
 
-    /// Searches begin again.
+    /// Opens the gate: searches start again.
     fn open(&self) {
         self.0.closed_until.send_if_modified(|until| until.take().is_some());
     }
 
-    /// Searches under way.
+    /// Returns how many searches run.
     fn n_searches(&self) -> usize {
         self.0.n_searches.load(Ordering::SeqCst)
     }
 
-    /// All questions under way end soon, without an answer.
+    /// Cuts off all queries that run: they end soon, without an answer.
     fn cut_off(&self) {
         self.0.n_cuts.fetch_add(1, Ordering::SeqCst);
     }
 
-    /// Waits until searches may begin.
+    /// Waits until searches may start.
     pub(crate) async fn opened(&self) {
         let mut closed_until = self.0.closed_until.subscribe();
         loop {
@@ -160,13 +156,13 @@ impl LogGate {
         self.0.closed_until.borrow().is_some_and(|until| Instant::now() < until)
     }
 
-    /// A search is under way until what is returned is dropped.
+    /// Counts a search as running until the returned value is dropped.
     pub(crate) fn search(&self) -> Searching {
         self.0.n_searches.fetch_add(1, Ordering::SeqCst);
         Searching(self.clone())
     }
 
-    /// Tells, whenever it is asked, whether a question that begins now was cut off.
+    /// Returns a function that tells, at any time, whether a query that starts now was cut off.
     pub(crate) fn is_cut_off(&self) -> impl Fn() -> bool + Send + use<> {
         let gate = self.clone();
         let n_cuts = gate.0.n_cuts.load(Ordering::SeqCst);
@@ -174,37 +170,13 @@ impl LogGate {
     }
 }
 
-/// A search under way.
+/// A search that runs.
 pub(crate) struct Searching(LogGate);
 
 impl Drop for Searching {
     fn drop(&mut self) {
         self.0.0.n_searches.fetch_sub(1, Ordering::SeqCst);
     }
-}
-
-/// A way to move a log into its database.
-#[derive(Clone, Copy)]
-pub(crate) enum Checkpoint {
-    /// Without waiting for anybody: what is still read stays.
-    Passive,
-    /// All of it, waiting for up to [`RESTART_WAIT_MAX`], so that it begins anew with the next write.
-    Restart,
-    /// The same, and at once: its file is empty after that.
-    Truncate,
-}
-
-/// Moves a log; whether nobody was in the way.
-pub(crate) fn checkpoint(db: &Connection, how: Checkpoint) -> rusqlite::Result<bool> {
-    let sql = match how {
-        Checkpoint::Passive => "PRAGMA wal_checkpoint(passive)",
-        Checkpoint::Restart => "PRAGMA wal_checkpoint(restart)",
-        Checkpoint::Truncate => "PRAGMA wal_checkpoint(truncate)",
-    };
-    db.busy_timeout(RESTART_WAIT_MAX)?;
-    let is_blocked = db.query_row(sql, [], |row| row.get::<_, bool>(0));
-    db.busy_timeout(BUSY_WAIT_MAX)?;
-    is_blocked.map(|is_blocked| !is_blocked)
 }
 
 #[cfg(test)]

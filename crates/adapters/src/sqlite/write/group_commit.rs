@@ -1,11 +1,11 @@
 //! Group commit: a bounded queue in front, one thread behind.
 //!
-//! The thread takes one delivery, then whatever else already waits, up to a bound, and commits all
+//! The thread takes one write, then whatever else already waits, up to a bound, and commits all
 //! of it at once. There is no timer: while one commit is being flushed the next batch gathers by
 //! itself, so that a lone message never waits for company.
 //!
-//! Nothing of SQLite is here. `tests/interleavings` compiles this file with channels and locks whose
-//! every operation lets a scheduler choose who goes on; so it waits for nothing but what tokio has.
+//! Nothing here knows SQLite. `tests/interleavings` compiles this file with channels and locks at whose every operation a
+//! scheduler may run another task; so this file waits only with tokio's means.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -16,65 +16,84 @@ use tokio::sync::mpsc::error::TryRecvError;
 use tokio::sync::{Mutex, OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
 use tokio::time::timeout;
 
-/// What a waiting message takes up beside its body: its parsed fields and its place in the queue.
+/// Bytes of a waiting message beside its body: its parsed fields and its entry in the queue.
 const MESSAGE_BYTES_EXTRA: usize = 512;
 
-/// How long a caller waits for its commit. A disk that takes longer is stuck, and what becomes of the message
-/// can't be told; a sender has given up by then.
+/// Time that a caller waits for its commit. A disk that takes longer is stuck, and nobody can tell whether the message will
+/// be stored; a sender has given up by then.
 const COMMIT_WAIT_MAX: Duration = Duration::from_secs(15);
 
-/// A commit that is under way for so long counts as failing.
+/// Time after which a commit under way counts as failing.
 const COMMIT_TIME_READY: Duration = Duration::from_secs(5);
 
-/// How long readiness waits for the commit that it tries.
+/// Time that readiness waits for the commit that it tries.
 const PROBE_WAIT_MAX: Duration = Duration::from_secs(2);
 
-/// Deliveries of a failed batch that fail alone, too, before the rest is given up: then it is not one
-/// delivery's own fault.
+/// Writes of a failed batch that fail alone too, before the rest is given up: then it is not one write's own fault.
 pub(crate) const SINGLE_FAULTS_MAX: usize = 3;
 
 const OPERATION: &str = "append messages";
 
-/// What commits a batch; only the writing thread calls it.
+/// A write that waits in the queue.
+pub(crate) enum Write<O> {
+    /// Messages to store, all or none. No messages at all are a probe: they flush, and so show whether commits work.
+    Append(Vec<NewMessage>),
+    /// Other work for the writer.
+    Order(O),
+}
+
+impl<O> Write<O> {
+    pub(crate) fn messages(&self) -> &[NewMessage] {
+        match self {
+            Self::Append(messages) => messages,
+            Self::Order(_) => &[],
+        }
+    }
+}
+
+/// Commits batches; only the writer thread calls it.
 pub(crate) trait Commit {
-    /// Appends all deliveries at once, or none. One answer a message, in their order.
+    /// Work other than messages.
+    type Order;
+
+    /// Commits all writes at once, or none. Returns one answer for each message, in their order.
     ///
     /// # Errors
     /// Nothing was stored, unless the kind is `Unknown`.
-    fn commit(&mut self, deliveries: &[&[NewMessage]]) -> Result<Vec<Vec<Appended>>, StoreError>;
+    fn commit(&mut self, writes: &[&Write<Self::Order>]) -> Result<Vec<Vec<Appended>>, StoreError>;
 
-    /// After each batch and its answers: nobody waits for it but those who come now.
+    /// Tidies up after each batch and its answers: only writes that come now wait for it.
     fn tidy(&mut self);
 
-    /// Whether there is something to do while no delivery waits.
+    /// Returns true if there is work to do while no write waits.
     fn has_chores(&self) -> bool;
 
-    /// Does a little of it: a delivery that comes now waits for it.
+    /// Does a little of that work: a write that comes now waits for it.
     ///
     /// # Errors
     /// It was not done, and the next commit may fail likewise.
     fn do_chores(&mut self) -> Result<(), StoreError>;
 
-    /// Nothing will be committed any more.
+    /// Ends the work: nothing will be committed any more.
     fn close(&mut self);
 }
 
-/// How much may wait, and how much of it goes into one commit.
+/// Bounds of the queue and of one commit.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Bounds {
-    /// Deliveries that may wait.
-    pub(crate) queue_deliveries_max: usize,
-    /// Bytes of the deliveries that wait or are being committed.
+    /// Writes that may wait.
+    pub(crate) queue_writes_max: usize,
+    /// Bytes of the writes that wait or are being committed.
     pub(crate) queue_bytes_max: usize,
-    /// The delivery that reaches so many messages is the last of its batch.
+    /// The write that reaches this many messages is the last of its batch.
     pub(crate) batch_messages_max: usize,
-    /// Likewise in bytes.
+    /// The write that reaches this many bytes is the last of its batch.
     pub(crate) batch_bytes_max: usize,
 }
 
-/// The two ends: callers have the queue, a thread runs the other.
-pub(crate) fn group_commit<C: Commit>(bounds: Bounds, db: C) -> (Queue, GroupCommit<C>) {
-    let (queue, waiting) = mpsc::channel(bounds.queue_deliveries_max);
+/// Returns the two ends: callers have the queue, a thread runs the other.
+pub(crate) fn group_commit<C: Commit>(bounds: Bounds, db: C) -> (Queue<C::Order>, GroupCommit<C>) {
+    let (queue, waiting) = mpsc::channel(bounds.queue_writes_max);
     let (tell_health, health) = watch::channel(Health::default());
     let budget = Arc::new(Semaphore::new(bounds.queue_bytes_max));
     (
@@ -83,12 +102,12 @@ pub(crate) fn group_commit<C: Commit>(bounds: Bounds, db: C) -> (Queue, GroupCom
     )
 }
 
-/// What is known of the writing thread from outside; the channel that tells it closes when the thread ends.
+/// Health of the writer thread as others see it; the channel that tells it closes when the thread ends.
 #[derive(Clone, Copy, Debug, Default)]
 struct Health {
-    /// Whether the last commit failed.
+    /// True if the last commit failed.
     is_failing: bool,
-    /// When the commit began that is under way.
+    /// Start of the commit under way.
     committing_since: Option<Instant>,
 }
 
@@ -98,29 +117,29 @@ impl Health {
     }
 }
 
-enum Command {
-    Append(Job),
+enum Command<O> {
+    Write(Job<O>),
     Close,
 }
 
-struct Job {
-    messages: Vec<NewMessage>,
+struct Job<O> {
+    write: Write<O>,
     budget: OwnedSemaphorePermit,
     reply: oneshot::Sender<Result<Vec<Appended>, StoreError>>,
 }
 
-impl Job {
-    /// Its bytes are given back first: whoever has its answer may send as many again.
+impl<O> Job<O> {
+    /// Answers the caller. The bytes are released first: a caller with an answer may send as many again.
     fn answer(self, result: Result<Vec<Appended>, StoreError>) {
-        drop((self.messages, self.budget));
-        // Whoever asked may have hung up; the message is stored all the same.
+        drop((self.write, self.budget));
+        // The caller may have hung up; the message is stored all the same.
         let _ = self.reply.send(result);
     }
 }
 
 /// The callers' end.
-pub(crate) struct Queue {
-    queue: mpsc::Sender<Command>,
+pub(crate) struct Queue<O> {
+    queue: mpsc::Sender<Command<O>>,
     bytes_max: usize,
     /// Bytes that may still be queued.
     budget: Arc<Semaphore>,
@@ -129,15 +148,25 @@ pub(crate) struct Queue {
     probe: Mutex<()>,
 }
 
-impl Queue {
+impl<O> Queue<O> {
+    /// Appends messages, all or none; returns one answer for each.
     pub(crate) async fn append(&self, messages: Vec<NewMessage>) -> Result<Vec<Appended>, StoreError> {
+        self.write(Write::Append(messages)).await
+    }
+
+    /// Gives the writer other work, which it takes up with a commit.
+    pub(crate) async fn order(&self, order: O) -> Result<(), StoreError> {
+        self.write(Write::Order(order)).await.map(drop)
+    }
+
+    async fn write(&self, write: Write<O>) -> Result<Vec<Appended>, StoreError> {
         use mpsc::error::TrySendError;
 
         let busy = |why| StoreError::new(StoreErrorKind::Busy, OPERATION, why);
         let closed = || StoreError::new(StoreErrorKind::Unavailable, OPERATION, "the store is closing");
 
-        // One at least: what appends nothing waits, too, and a semaphore may refuse to give none.
-        let bytes = queued_bytes(&messages).clamp(1, self.bytes_max);
+        // At least one: a write without messages waits too, and a semaphore may refuse to give none.
+        let bytes = queued_bytes(write.messages()).clamp(1, self.bytes_max);
         let bytes = u32::try_from(bytes).unwrap_or(u32::MAX);
         let budget = match Arc::clone(&self.budget).try_acquire_many_owned(bytes) {
             Ok(permit) => permit,
@@ -145,9 +174,9 @@ impl Queue {
             Err(tokio::sync::TryAcquireError::Closed) => return Err(closed()),
         };
         let (reply, answer) = oneshot::channel();
-        match self.queue.try_send(Command::Append(Job { messages, budget, reply })) {
+        match self.queue.try_send(Command::Write(Job { write, budget, reply })) {
             Ok(()) => {}
-            Err(TrySendError::Full(_)) => return Err(busy("the queue is full (deliveries)")),
+            Err(TrySendError::Full(_)) => return Err(busy("the queue is full (appends)")),
             Err(TrySendError::Closed(_)) => return Err(closed()),
         }
         let unknown = |why| Err(StoreError::new(StoreErrorKind::Unknown, OPERATION, why));
@@ -158,8 +187,8 @@ impl Queue {
         }
     }
 
-    /// If the last commit failed, tries one now: whoever waits for readiness sends no messages that
-    /// would show that the disk is well again.
+    /// Returns whether commits work. If the last one failed, tries one now: a sender that waits for readiness sends no
+    /// messages that would show that the disk works again.
     pub(crate) async fn ready(&self) -> Result<(), StoreError> {
         if self.queue.is_closed() {
             return Err(StoreError::new(StoreErrorKind::Fault, "write", "the writer has ended"));
@@ -172,7 +201,7 @@ impl Queue {
         if !health.is_failing {
             return Ok(());
         }
-        let Ok(_turn) = self.probe.try_lock() else {
+        let Ok(_probing) = self.probe.try_lock() else {
             return not_ready("the last commit failed, and one is being tried");
         };
         match timeout(PROBE_WAIT_MAX, self.append(Vec::new())).await {
@@ -181,17 +210,18 @@ impl Queue {
         }
     }
 
+    /// Returns how many writes wait.
     pub(crate) fn depth(&self) -> usize {
         self.queue.max_capacity() - self.queue.capacity()
     }
 
-    /// Takes no more, and returns when what was taken is committed and the thread has ended.
+    /// Takes no more writes, and returns when those that wait are committed and the thread has ended.
     pub(crate) async fn close(&self) {
         self.budget.close();
         // Fails only if the thread is ending already.
         let _ = self.queue.send(Command::Close).await;
-        // No health is waited for, but that none will be told any more. If that was for a panic of the
-        // thread, it was printed when it happened; there is nothing left to close.
+        // Waits for the end of the channel, not for any health. If a panic of the thread ended it, that was printed when it
+        // happened; there is nothing left to close.
         let _ = self.health.clone().wait_for(|_| false).await;
     }
 }
@@ -200,29 +230,29 @@ pub(crate) fn queued_bytes(messages: &[NewMessage]) -> usize {
     messages.iter().map(|m| m.body.len() + MESSAGE_BYTES_EXTRA).sum()
 }
 
-/// The writing thread's end.
-pub(crate) struct GroupCommit<C> {
+/// The writer thread's end.
+pub(crate) struct GroupCommit<C: Commit> {
     db: C,
-    waiting: mpsc::Receiver<Command>,
+    waiting: mpsc::Receiver<Command<C::Order>>,
     bounds: Bounds,
-    /// The last field, dropped after all else: then nobody has to wait for the end any more.
+    /// Last field, dropped after all others: then nobody has to wait for the end any more.
     health: watch::Sender<Health>,
 }
 
 impl<C: Commit> GroupCommit<C> {
-    /// Tries to commit nothing, before anybody asks: so that readiness knows from the start whether it can.
+    /// Commits nothing, before anybody writes: so readiness knows from the start whether commits work.
     pub(crate) fn try_out(&mut self) {
-        // Readiness tells, and tries again.
-        let _ = self.commit(&[&[]]);
+        // Readiness reports a failure, and tries again.
+        let _ = self.commit(&[&Write::Append(Vec::new())]);
     }
 
     /// Commits until the queue is closed and empty.
     pub(crate) fn run(mut self) {
         while let Some(command) = self.next() {
             match command {
-                Command::Append(job) => {
+                Command::Write(job) => {
                     let jobs = self.gather(job);
-                    self.settle(jobs);
+                    self.commit_and_answer(jobs);
                     self.db.tidy();
                 }
                 Command::Close => self.waiting.close(),
@@ -231,8 +261,8 @@ impl<C: Commit> GroupCommit<C> {
         self.db.close();
     }
 
-    /// What waits next, and while nothing does, chores; `None` when the queue is closed and empty.
-    fn next(&mut self) -> Option<Command> {
+    /// Returns what waits next, and does chores while nothing does; `None` when the queue is closed and empty.
+    fn next(&mut self) -> Option<Command<C::Order>> {
         while self.db.has_chores() {
             match self.waiting.try_recv() {
                 Ok(command) => return Some(command),
@@ -247,15 +277,15 @@ impl<C: Commit> GroupCommit<C> {
         self.waiting.blocking_recv()
     }
 
-    /// `first` and whatever else already waits, up to the bounds of a batch.
-    fn gather(&mut self, first: Job) -> Vec<Job> {
-        let mut n_messages = first.messages.len();
+    /// Returns `first` and whatever else already waits, up to the bounds of a batch.
+    fn gather(&mut self, first: Job<C::Order>) -> Vec<Job<C::Order>> {
+        let mut n_messages = first.write.messages().len();
         let mut n_bytes = first.budget.num_permits();
         let mut jobs = vec![first];
         while n_messages < self.bounds.batch_messages_max && n_bytes < self.bounds.batch_bytes_max {
             match self.waiting.try_recv() {
-                Ok(Command::Append(job)) => {
-                    n_messages += job.messages.len();
+                Ok(Command::Write(job)) => {
+                    n_messages += job.write.messages().len();
                     n_bytes += job.budget.num_permits();
                     jobs.push(job);
                 }
@@ -266,17 +296,17 @@ impl<C: Commit> GroupCommit<C> {
         jobs
     }
 
-    /// Commits the jobs and answers each. A failure that may be one delivery's own does not fail the
-    /// others: they are then tried one by one.
-    fn settle(&mut self, jobs: Vec<Job>) {
-        let deliveries: Vec<&[NewMessage]> = jobs.iter().map(|job| job.messages.as_slice()).collect();
-        match self.commit(&deliveries) {
+    /// Commits the jobs and answers each. A failure that may be one write's own does not fail the others: they are then
+    /// tried one by one.
+    fn commit_and_answer(&mut self, jobs: Vec<Job<C::Order>>) {
+        let writes: Vec<&Write<C::Order>> = jobs.iter().map(|job| &job.write).collect();
+        match self.commit(&writes) {
             Ok(appended) => {
                 for (job, appended) in jobs.into_iter().zip(appended) {
                     job.answer(Ok(appended));
                 }
             }
-            Err(error) if error.kind == StoreErrorKind::Fault && jobs.len() > 1 => self.settle_singly(jobs),
+            Err(error) if error.kind == StoreErrorKind::Fault && jobs.len() > 1 => self.commit_singly(jobs),
             Err(error) => {
                 for job in jobs {
                     job.answer(Err(error.clone()));
@@ -288,13 +318,13 @@ impl<C: Commit> GroupCommit<C> {
         }
     }
 
-    fn settle_singly(&mut self, jobs: Vec<Job>) {
+    fn commit_singly(&mut self, jobs: Vec<Job<C::Order>>) {
         let mut n_faults = 0;
         let mut last_fault = None;
         for job in jobs {
             let result = match &last_fault {
                 Some(fault) if n_faults == SINGLE_FAULTS_MAX => Err(StoreError::clone(fault)),
-                _ => self.commit(&[&job.messages]).map(|mut appended| appended.remove(0)),
+                _ => self.commit(&[&job.write]).map(|mut appended| appended.remove(0)),
             };
             if let Err(error) = &result {
                 n_faults = (n_faults + 1).min(SINGLE_FAULTS_MAX);
@@ -304,21 +334,21 @@ impl<C: Commit> GroupCommit<C> {
         }
     }
 
-    /// Whoever has waited behind a lock has waited as long as the batch that met it, and would wait as long
+    /// Refuses all that waits: it has waited behind a lock as long as the batch that met the lock, and would wait as long
     /// again.
     fn refuse_waiting(&mut self, error: &StoreError) {
         for _ in 0..self.waiting.len() {
             match self.waiting.try_recv() {
-                Ok(Command::Append(job)) => job.answer(Err(error.clone())),
+                Ok(Command::Write(job)) => job.answer(Err(error.clone())),
                 Ok(Command::Close) => self.waiting.close(),
                 Err(_) => return,
             }
         }
     }
 
-    fn commit(&mut self, deliveries: &[&[NewMessage]]) -> Result<Vec<Vec<Appended>>, StoreError> {
+    fn commit(&mut self, writes: &[&Write<C::Order>]) -> Result<Vec<Vec<Appended>>, StoreError> {
         self.health.send_modify(|health| health.committing_since = Some(Instant::now()));
-        let result = self.db.commit(deliveries);
+        let result = self.db.commit(writes);
         let is_failing = result.is_err();
         self.health.send_replace(Health { is_failing, committing_since: None });
         result

@@ -53,7 +53,7 @@ impl World {
         let own_tries = self.own_tries(call);
         let was_told = own_tries.contains(&Err(kind));
         let is_given_up = self.disk.since(call.n_tries, |tries| {
-            tries.iter().filter(|t| t.deliveries.len() == 1 && t.result.is_err()).count() >= SINGLE_FAULTS_MAX
+            tries.iter().filter(|t| t.n_writes == 1 && t.result.is_err()).count() >= SINGLE_FAULTS_MAX
         });
         let has_panicked = self.disk.has_panicked();
         let mut known = self.known();

@@ -3,34 +3,41 @@
 use rusqlite::functions::FunctionFlags;
 use rusqlite::{Connection, Row, Transaction, params};
 
-use crate::sqlite::tables::key_filter::{Key, KeyFilter};
-use crate::sqlite::tables::key_filter_blocks as key_archive;
-use crate::sqlite::tables::key_filter_blocks::Shape;
-use crate::sqlite::tail;
-use crate::sqlite::upkeep::check::{PROBLEMS_OF_A_KIND_MAX, Problem, Report};
+use crate::sqlite::tables::key_filter::{Key, KeyFilter, SEGMENT_BITS};
+use crate::sqlite::tables::key_filter_blocks::{Shape, incomplete};
+use crate::sqlite::tables::keys::key;
+use crate::sqlite::tables::time_counts::{LEVEL_BITS, LEVELS, SPAN_BITS};
+use crate::sqlite::upkeep::report::{PROBLEMS_OF_A_KIND_MAX, Problem, Report};
 
-/// SQL: `message_key(source_id, message_id)`, as the ledger has it.
+/// Registers the SQL function `message_key(source_id, message_id)`: the key that the ledger has.
 pub(crate) fn register_message_key(db: &Connection) -> rusqlite::Result<()> {
     let flags =
         FunctionFlags::SQLITE_UTF8 | FunctionFlags::SQLITE_DETERMINISTIC | FunctionFlags::SQLITE_INNOCUOUS;
     db.create_scalar_function("message_key", 2, flags, move |ctx| {
-        Ok(tail::key(ctx.get(0)?, ctx.get_raw(1).as_str()?))
+        Ok(key(ctx.get(0)?, ctx.get_raw(1).as_str()?))
     })
 }
 
-/// Every message that is indexed is in the ledger and the indexes, and these have no others.
+/// Checks that every indexed message is in the ledger and the indexes, and that these have no others.
 pub(crate) fn indexes(tx: &Transaction<'_>, report: &mut Report) -> rusqlite::Result<()> {
+    let segment = format!("m.seq >> {SEGMENT_BITS}");
     for (index, is_entry, may_have_more) in [
-        ("message_keys", "i.segment = m.seq >> 16 AND i.key = message_key(m.source_id, m.message_id)", true),
+        (
+            "message_keys",
+            format!("i.segment = {segment} AND i.key = message_key(m.source_id, m.message_id)"),
+            true,
+        ),
         (
             "messages_by_time",
-            "(i.ts_us, i.ts_finer, i.message_id) = (m.ts_us, m.ts_finer, m.message_id)",
+            "(i.ts_us, i.ts_finer, i.message_id) = (m.ts_us, m.ts_finer, m.message_id)".to_owned(),
             false,
         ),
         (
             "messages_by_sender",
-            "(i.segment, i.sender, i.ts_us, i.ts_finer, i.message_id) = \
-             (m.seq >> 16, m.sender, m.ts_us, m.ts_finer, m.message_id)",
+            format!(
+                "(i.segment, i.sender, i.ts_us, i.ts_finer, i.message_id) = \
+                 ({segment}, m.sender, m.ts_us, m.ts_finer, m.message_id)"
+            ),
             false,
         ),
     ] {
@@ -57,7 +64,7 @@ pub(crate) fn indexes(tx: &Transaction<'_>, report: &mut Report) -> rusqlite::Re
     Ok(())
 }
 
-/// No two messages have one key, be they in the ledger or not yet.
+/// Checks that no two messages have one key, whether the ledger has it yet or not.
 pub(crate) fn keys(tx: &Transaction<'_>, report: &mut Report) -> rusqlite::Result<()> {
     let mut doubled = tx.prepare(
         "SELECT min(seq), max(seq) FROM \
@@ -81,7 +88,7 @@ pub(crate) fn keys(tx: &Transaction<'_>, report: &mut Report) -> rusqlite::Resul
     Ok(())
 }
 
-/// A filter that leaves a key out would let a second message with it in.
+/// Checks the key filters: a filter that lacks a key would let a second message with that key in.
 pub(crate) fn key_filters(tx: &Transaction<'_>, report: &mut Report) -> rusqlite::Result<()> {
     let mut filters = tx.prepare("SELECT segment, key_filter FROM segments")?;
     let mut keys = tx.prepare("SELECT key FROM message_keys WHERE segment = ?1")?;
@@ -102,22 +109,26 @@ pub(crate) fn key_filters(tx: &Transaction<'_>, report: &mut Report) -> rusqlite
         }
     }
     if tx.table_exists(None, "key_filter_blocks")? {
-        let incomplete =
-            key_archive::incomplete(tx, Shape::default())?.into_iter().take(PROBLEMS_OF_A_KIND_MAX);
+        let incomplete = incomplete(tx, Shape::default())?.into_iter().take(PROBLEMS_OF_A_KIND_MAX);
         report.problems.extend(incomplete.map(|segment| Problem::KeyFilter { segment }));
     }
     Ok(())
 }
 
-/// The lowest level agrees with the messages, and each other one with the one below it.
+/// Checks that the lowest level agrees with the messages, and each other level with the one below it.
 pub(crate) fn time_counts(tx: &Transaction<'_>, report: &mut Report) -> rusqlite::Result<()> {
     let counted = "SELECT span, message_count AS n FROM time_counts WHERE level = ?1";
-    for level in 0..crate::sqlite::tables::time_counts::LEVELS {
+    for level in 0..LEVELS {
         let below = if level == 0 {
-            "SELECT ts_us >> 20 AS span, count(*) AS n FROM messages_by_time \
-             WHERE seq <= (SELECT indexed_seq FROM totals) GROUP BY 1"
+            format!(
+                "SELECT ts_us >> {SPAN_BITS} AS span, count(*) AS n FROM messages_by_time \
+                 WHERE seq <= (SELECT indexed_seq FROM totals) GROUP BY 1"
+            )
         } else {
-            "SELECT span >> 6 AS span, sum(message_count) AS n FROM time_counts WHERE level = ?1 - 1 GROUP BY 1"
+            format!(
+                "SELECT span >> {LEVEL_BITS} AS span, sum(message_count) AS n FROM time_counts \
+                 WHERE level = ?1 - 1 GROUP BY 1"
+            )
         };
         let mut wrong = tx.prepare(&format!(
             "SELECT coalesce(c.span, b.span) FROM ({counted}) AS c FULL JOIN ({below}) AS b ON c.span = b.span \
