@@ -35,6 +35,9 @@ pub const PAGE_LIMIT_MAX: u16 = 100;
 /// Messages of one page if nothing is said.
 pub const PAGE_LIMIT_DEFAULT: u16 = 50;
 
+/// Largest offset that a store takes: 2^63 - 1, the largest signed 64-bit integer, in which stores count.
+pub const OFFSET_MAX: u64 = i64::MAX.unsigned_abs();
+
 /// Entries that a question passes over before its page, and is no search for that yet.
 const PASSED_OVER_MAX: u64 = 1_000;
 
@@ -70,7 +73,7 @@ impl Filter {
 pub struct Page {
     /// How many messages at most, 1 to [`PAGE_LIMIT_MAX`].
     pub limit: u16,
-    /// How many to leave out before the first.
+    /// How many to leave out before the first, 0 to [`OFFSET_MAX`].
     pub offset: u64,
     /// Only messages after this place, if there is one: whatever comes in between two pages, none is seen twice,
     /// and none that was there is left out.

@@ -1,5 +1,7 @@
 //! A source: a named inbound endpoint and what vouches for its requests.
 
+use std::borrow::Borrow;
+use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 
@@ -58,6 +60,12 @@ impl fmt::Display for SourceName {
     }
 }
 
+impl Borrow<str> for SourceName {
+    fn borrow(&self) -> &str {
+        &self.0
+    }
+}
+
 /// Reads the body of a webhook: the message in it and its idempotency key, `message_id`.
 pub type Decoder = fn(&[u8]) -> Result<Content, InvalidPayload>;
 
@@ -80,9 +88,37 @@ impl Source {
     }
 }
 
+/// All sources, found by name.
+#[derive(Clone, Default)]
+pub struct Sources(BTreeMap<SourceName, Source>);
+
+impl Sources {
+    /// Returns the source of this name, if there is one.
+    #[must_use]
+    pub fn get(&self, name: &str) -> Option<&Source> {
+        self.0.get(name)
+    }
+}
+
+impl FromIterator<Source> for Sources {
+    fn from_iter<I: IntoIterator<Item = Source>>(sources: I) -> Self {
+        Self(sources.into_iter().map(|source| (source.name.clone(), source)).collect())
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_source_is_found_by_its_name() {
+        let shop = Source { name: SourceName::parse("shop").unwrap(), ..Source::default_with(None) };
+        let sources: Sources = [Source::default_with(None), shop].into_iter().collect();
+        let found = |name| sources.get(name).map(|source| source.name.as_str());
+        assert_eq!(found(SourceName::DEFAULT), Some("default"));
+        assert_eq!(found("shop"), Some("shop"));
+        assert_eq!(found("Shop"), None);
+    }
 
     #[test]
     fn a_name_is_short_and_plain() {
