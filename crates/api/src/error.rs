@@ -1,4 +1,4 @@
-//! What goes wrong with a request, and the only place that says what the client is answered.
+//! Errors of requests: status, headers and body of every answer that is not 200 stand here and nowhere else.
 
 use std::borrow::Cow;
 
@@ -12,74 +12,72 @@ use domain::store::{StoreError, StoreErrorKind};
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use crate::routes::health::Health;
+use crate::access::refusals::TooMany;
+use crate::access::rights::Denied;
+use crate::health::Health;
+use crate::limits::Overloaded;
 use crate::transport::head::BadHead;
+use crate::webhook_result::WebhookResult;
 
-/// When to try again after `Busy` or `Unknown`: a queue empties within this.
+/// Seconds until the next try after `Busy` or `Unknown`: a queue empties in this time.
 const RETRY_BUSY_SECS: u32 = 1;
 
-/// When to try again after `Unavailable`, `Fault` or without a secret: somebody has to mend something.
+/// Seconds until the next try after `Unavailable`, `Fault` or without a secret: an operator has to act first.
 const RETRY_UNAVAILABLE_SECS: u32 = 10;
 
-/// The status of what was not answered because the client has hung up: that of nginx, for the log and the metrics.
+/// Status of a request whose client hung up before the answer: nginx's, for the log and the metrics.
 const CLIENT_CLOSED_REQUEST: u16 = 499;
 
-/// A request that is not answered 200.
+/// Error of a request.
 #[derive(Debug, thiserror::Error)]
 pub enum ApiError {
-    /// What came is no request.
+    /// The bytes are not a request.
     #[error(transparent)]
     BadHead(#[from] BadHead),
-    /// The path is not one of ours.
+    /// The path is unknown.
     #[error("Not Found")]
     NotFound,
-    /// The path is, the method is not one of its methods.
+    /// The path does not have this method.
     #[error("Method Not Allowed")]
     MethodNotAllowed {
-        /// `Allow`: those that are.
+        /// Methods of the path, for `Allow`.
         allow: &'static str,
     },
-    /// What was asked wants the token, and the request has none or another one.
-    #[error("missing or wrong bearer token")]
-    NoToken,
-    /// There is no token, and the request names us as a stranger's web page would.
-    #[error("not answered under this name: use the address, name it in ALLOWED_HOSTS, or set API_TOKEN")]
-    UnknownHost,
-    /// The service can't work.
+    /// The request may not read what is stored.
+    #[error(transparent)]
+    Denied(#[from] Denied),
+    /// The service is not ready.
     #[error("{reason}")]
     NotReady {
         /// What is missing.
         reason: String,
-        /// Whether the client may be told.
+        /// True if the client may read the reason.
         is_told: bool,
     },
-    /// The signature is wrong, as too many before it of the same client.
-    #[error("too many invalid signatures")]
-    TooManyRefusals {
-        /// When the next is looked at as the first was.
-        retry_secs: u64,
-    },
+    /// The signature is wrong, as too many of the same client were before.
+    #[error(transparent)]
+    TooManyRefusals(#[from] TooMany),
     /// Parameters of the query break rules.
     #[error("query is not valid")]
     InvalidQuery(Vec<InvalidField>),
-    /// The body is larger than it may be.
+    /// The body is larger than allowed.
     #[error("request body is larger than {max} bytes")]
     TooLarge {
-        /// The most that is allowed.
+        /// Most bytes that are allowed.
         max: usize,
     },
-    /// What these take up fills the memory that they may have.
-    #[error("too many {0} at once")]
-    Overloaded(&'static str),
-    /// The body did not come in time, or too few bytes of it did.
+    /// A limit of memory or of queries is reached.
+    #[error(transparent)]
+    Overloaded(#[from] Overloaded),
+    /// The body did not arrive in time, or too few bytes of it did.
     #[error("request body did not {} within {secs} s", match bytes {
         None => "arrive".to_owned(),
         Some(bytes) => format!("bring {bytes} bytes or end"),
     })]
     TooSlow {
-        /// What must come in this time; `None` for all of it.
+        /// Bytes that must arrive in this time; `None` for all of the body.
         bytes: Option<usize>,
-        /// The time that there is.
+        /// Seconds that it may take.
         secs: u64,
     },
     /// The body broke off, or its framing is wrong.
@@ -88,38 +86,38 @@ pub enum ApiError {
     /// The webhook was not received.
     #[error(transparent)]
     Ingest(#[from] IngestError),
-    /// Nobody waits for the answer any more.
+    /// The client hung up before the answer.
     #[error("the client has closed the connection")]
     HungUp,
     /// The store did not answer.
     #[error(transparent)]
     Store(#[from] StoreError),
-    /// The store did not answer a search, because it takes too long or too many are under way.
+    /// The store did not answer a search: it takes too long, or too many searches are under way.
     #[error(transparent)]
     Search(StoreError),
 }
 
-/// One broken rule, as clients are told.
+/// Broken rule.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
 pub struct InvalidField {
-    /// Which rule: a word that does not change.
+    /// Name of the rule, which does not change.
     #[serde(rename = "type")]
     pub rule: &'static str,
-    /// Where: `["body", "from"]`, `["query", "limit"]`.
+    /// Path of the field: `["body", "from"]`, `["query", "limit"]`.
     pub loc: Vec<Cow<'static, str>>,
-    /// What is wanted, for people.
+    /// Explanation for people.
     pub msg: String,
 }
 
-/// Why a request is not answered 200.
+/// Body of an error.
 #[derive(Serialize, ToSchema)]
 #[schema(as = Error)]
 pub(crate) struct ErrorBody<'a> {
-    /// For people; the status is for programs.
+    /// Reason, for people. Programs use the status.
     detail: &'a str,
 }
 
-/// The rules that a payload or a query breaks.
+/// Body of an error that lists broken rules of a payload or a query.
 #[derive(Serialize, ToSchema)]
 #[schema(as = ValidationError)]
 pub(crate) struct ValidationErrorBody<'a> {
@@ -128,31 +126,32 @@ pub(crate) struct ValidationErrorBody<'a> {
 }
 
 impl ApiError {
-    /// `result` of `webhook_requests_total` and of the log line.
+    /// Returns the result that this error is for a webhook.
     #[must_use]
-    pub fn webhook_result(&self) -> &'static str {
+    pub fn webhook_result(&self) -> WebhookResult {
         match self {
-            Self::TooLarge { .. } => "too_large",
-            Self::Ingest(IngestError::Refused(_)) | Self::TooManyRefusals { .. } => "invalid_signature",
-            Self::Ingest(IngestError::Invalid(_)) => "validation_error",
+            Self::TooLarge { .. } => WebhookResult::TooLarge,
+            Self::Ingest(IngestError::Refused(_)) | Self::TooManyRefusals(_) => {
+                WebhookResult::InvalidSignature
+            }
+            Self::Ingest(IngestError::Invalid(_)) => WebhookResult::ValidationError,
             Self::Overloaded(_)
             | Self::Ingest(IngestError::NoSecret | IngestError::Store { .. })
             | Self::Store(_)
             | Self::Search(_)
-            | Self::NotReady { .. } => "unavailable",
+            | Self::NotReady { .. } => WebhookResult::Unavailable,
             Self::TooSlow { .. }
             | Self::Incomplete
             | Self::BadHead(_)
             | Self::HungUp
-            | Self::NoToken
-            | Self::UnknownHost
+            | Self::Denied(_)
             | Self::NotFound
             | Self::MethodNotAllowed { .. }
-            | Self::InvalidQuery(_) => "incomplete",
+            | Self::InvalidQuery(_) => WebhookResult::Incomplete,
         }
     }
 
-    /// Whose message it was about, once the signature held.
+    /// Returns the id of the message that failed, if its signature is right.
     #[must_use]
     pub fn message_id(&self) -> Option<&MessageId> {
         match self {
@@ -162,13 +161,13 @@ impl ApiError {
         }
     }
 
-    /// What went wrong, for the operator; `None` if the status says all.
+    /// Returns the cause, for the operator; `None` if the status says it all.
     #[must_use]
     pub fn cause(&self) -> Option<String> {
         match self {
             Self::NotFound | Self::MethodNotAllowed { .. } => None,
             Self::Ingest(IngestError::Invalid(invalid)) => {
-                // An unknown key is the sender's text, which is not for the log.
+                // An unknown key is the sender's text, which must not stand in the log.
                 let name = |field: &str| payload::FIELDS.iter().find(|known| **known == field).copied();
                 let broken = invalid.errors.iter().map(|e| match e.field.as_deref() {
                     None => "body",
@@ -203,11 +202,11 @@ impl ResponseError for ApiError {
             Self::InvalidQuery(_) | Self::Ingest(IngestError::Invalid(_)) => StatusCode::UNPROCESSABLE_ENTITY,
             Self::TooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
             Self::TooSlow { .. } => StatusCode::REQUEST_TIMEOUT,
-            Self::HungUp => StatusCode::from_u16(CLIENT_CLOSED_REQUEST).expect("it has three digits"),
+            Self::HungUp => StatusCode::from_u16(CLIENT_CLOSED_REQUEST).expect("499 has three digits"),
             Self::Incomplete => StatusCode::BAD_REQUEST,
-            Self::Ingest(IngestError::Refused(_)) | Self::NoToken => StatusCode::UNAUTHORIZED,
-            Self::UnknownHost => StatusCode::FORBIDDEN,
-            Self::TooManyRefusals { .. } => StatusCode::TOO_MANY_REQUESTS,
+            Self::Ingest(IngestError::Refused(_)) | Self::Denied(Denied::NoToken) => StatusCode::UNAUTHORIZED,
+            Self::Denied(Denied::UnknownHost) => StatusCode::FORBIDDEN,
+            Self::TooManyRefusals(_) => StatusCode::TOO_MANY_REQUESTS,
             Self::Overloaded(_)
             | Self::BadHead(BadHead::Overloaded)
             | Self::Ingest(IngestError::NoSecret | IngestError::Store { .. })
@@ -217,18 +216,18 @@ impl ResponseError for ApiError {
         }
     }
 
-    /// Says what the client can act on; what went wrong inside stays inside.
+    /// Tells the client only what it can act on; internal causes are for the log.
     fn error_response(&self) -> HttpResponse<BoxBody> {
         let mut response = HttpResponse::build(self.status_code());
         match self {
             Self::MethodNotAllowed { allow } => {
                 response.insert_header((header::ALLOW, *allow));
             }
-            Self::NoToken => {
+            Self::Denied(Denied::NoToken) => {
                 response.insert_header((header::WWW_AUTHENTICATE, "Bearer"));
             }
-            Self::TooManyRefusals { retry_secs } => {
-                response.insert_header((header::RETRY_AFTER, *retry_secs));
+            Self::TooManyRefusals(TooMany { retry_after }) => {
+                response.insert_header((header::RETRY_AFTER, retry_after.as_secs() + 1));
             }
             _ => {}
         }
@@ -248,7 +247,7 @@ impl ResponseError for ApiError {
             }
             Self::Ingest(IngestError::Refused(_)) => response.json(ErrorBody { detail: "invalid signature" }),
             Self::Ingest(IngestError::NoSecret) => {
-                response.json(ErrorBody { detail: "not configured to receive" })
+                response.json(ErrorBody { detail: "WEBHOOK_SECRET is not set: webhooks are refused" })
             }
             Self::Ingest(IngestError::Store { .. }) | Self::Store(_) => {
                 response.json(ErrorBody { detail: "store is unavailable, try again" })

@@ -1,25 +1,40 @@
-//! The binary `hookkeeper`: configuration, composition root, routes, logs, metrics and commands.
+//! Hookkeeper's binary: configuration, composition root, routes, log, metrics and commands.
 //!
-//! It is a library too, so that the benchmark can put another store under the same server and the fuzz targets
-//! reach what reads a stranger's bytes.
+//! It is a library, too: the benchmark runs the same server on another store, and the fuzz targets call the parsers.
+//!
+//! In reading order:
 
-pub mod access;
-pub mod commands;
-pub mod config;
-pub mod error;
-pub mod limits;
-mod middleware;
-mod openapi;
-mod printable;
-mod router;
-pub mod routes;
 mod schema;
-pub mod server;
-mod signals;
-mod small_file;
-pub mod telemetry;
-pub mod transport;
-pub mod workers;
+mod webhook_result;
 
-/// The version and the commit it was built from: `0.1.0 (1a2b3c4d5e6f)`.
+pub mod config;
+mod printable;
+mod small_file;
+
+mod access;
+mod limits;
+pub mod transport;
+
+pub mod telemetry;
+
+pub mod error;
+mod health;
+
+pub mod state;
+
+mod middleware;
+pub mod routes;
+
+mod openapi;
+mod router;
+
+pub mod server;
+
+pub mod compose;
+mod workers;
+
+pub mod commands;
+mod signals;
+
+/// Version and commit of this build: `0.1.0 (1a2b3c4d5e6f)`.
 pub const VERSION: &str = concat!(env!("CARGO_PKG_VERSION"), " (", env!("HOOKKEEPER_COMMIT"), ")");

@@ -1,19 +1,19 @@
-//! The rules of single values as JSON Schema. Each limit is the constant that the code enforces.
+//! JSON Schema of single values. Each limit is the constant that the code enforces.
 
 use domain::message::{MESSAGE_ID_BYTES_MAX, PHONE_DIGITS_MAX, TEXT_CHARS_MAX};
-use domain::query::{PAGE_LIMIT_DEFAULT, PAGE_LIMIT_MAX};
+use domain::query::{OFFSET_MAX, PAGE_LIMIT_DEFAULT, PAGE_LIMIT_MAX};
 use domain::time::FRACTION_DIGITS_MAX;
 use utoipa::openapi::schema::SchemaType;
 use utoipa::openapi::{KnownFormat, Object, ObjectBuilder, SchemaFormat, Type};
 
-use crate::routes::parameters::OFFSET_MAX;
-
-/// Date and time of day of a [`domain::time::ExactTime`]. That the date is real, `format` says.
+/// Pattern of the date and time of day of a [`domain::time::ExactTime`]. `format` says that the date is real.
 const LOCAL_TIME: &str = r"[0-9]{4}-[0-9]{2}-[0-9]{2}T([01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9]";
 
 pub(crate) fn message_id() -> Object {
     string()
-        .description(Some("The idempotency key, compared byte for byte; its length is in bytes of UTF-8."))
+        .description(Some(
+            "Idempotency key, compared byte for byte. Its length is counted in bytes of UTF-8.",
+        ))
         .min_length(Some(1))
         .max_length(Some(MESSAGE_ID_BYTES_MAX))
         .build()
@@ -24,7 +24,7 @@ pub(crate) fn phone_number() -> Object {
 }
 
 pub(crate) fn sent_at() -> Object {
-    time("Z").description(Some("When it was sent, in UTC.")).build()
+    time("Z").description(Some("Time when the message was sent, in UTC.")).build()
 }
 
 pub(crate) fn sent_at_or_null() -> Object {
@@ -35,7 +35,7 @@ pub(crate) fn sent_at_or_null() -> Object {
 
 pub(crate) fn text() -> Object {
     of_type(or_null())
-        .description(Some("What was written, or null."))
+        .description(Some("Text of the message, or null."))
         .max_length(Some(TEXT_CHARS_MAX))
         .build()
 }
@@ -58,7 +58,7 @@ pub(crate) fn offset() -> Object {
 
 pub(crate) fn request_id() -> Object {
     string()
-        .description(Some("`request_id` of the log line."))
+        .description(Some("`request_id` of the line in the log."))
         .format(Some(SchemaFormat::Custom("uuid".to_owned())))
         .build()
 }

@@ -1,10 +1,9 @@
-//! The composition root: puts the ports' adapters and the routes together, and serves.
+//! Server: a listener and the [`App`] become a running HTTP server. It knows no store and no configuration.
 
 use std::future::ready;
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::num::NonZero;
-use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::thread::available_parallelism;
 use std::time::Duration;
@@ -18,51 +17,31 @@ use actix_web::dev::AppConfig;
 use actix_web::middleware::{DefaultHeaders, from_fn};
 use actix_web::rt::net::{TcpStream, UnixStream};
 use actix_web::web::Data;
-use domain::ingest::Ingest;
-use domain::query::MessageQuery;
-use domain::source::Source;
-use rustix::net::sockopt::set_tcp_user_timeout;
 use rustls::ServerConfig;
-use slog::Logger;
-use tokio::sync::Semaphore;
 
-use crate::access::refusals::Door;
-use crate::limits::bodies::Bodies;
-use crate::limits::queries::Questions;
-use crate::middleware::observe as request;
-use crate::router as routes;
-use crate::telemetry::metrics::Metrics;
+use crate::middleware::observe::observe;
+use crate::router::{self, Routes};
+use crate::state::App;
 use crate::transport::connection::{self, Connection, Heads, KEEP_ALIVE, Socket};
 use crate::transport::handshake::Handshakes;
 use crate::transport::listener::Listener;
 use crate::transport::places::{Place, Places};
 
-/// Bytes of all listings that are being sent. Beside them there are those that are being read and put together,
-/// as many as the store answers at once.
-const LISTINGS_BYTES_MAX: usize = 64 << 20;
-
-/// How long what was sent to a client may stay unread before its connection is cut: it holds memory of ours.
-const UNREAD_TIME_MAX: Duration = Duration::from_secs(30);
-
-/// Connections that may wait to be accepted: a burst of new senders.
-const BACKLOG: u32 = 1024;
-
-/// Connections with TLS are so many eighths of those without: each takes up to 64 KiB in place of 40.
+/// Eighths of the connections without TLS that there may be with TLS: each takes up to 64 KiB in place of 40.
 const TLS_CONNECTIONS_OF_8: usize = 5;
 
-/// For a client to stop sending after a refusal, before it is cut off.
+/// Time that a client has to stop sending after a refusal, before it is cut off.
 const DISCONNECT_TIME_MAX: Duration = Duration::from_secs(5);
 
-/// Who connects by a unix socket is on this machine. It is mostly a proxy, which this address names in
-/// `TRUSTED_PROXIES`.
+/// Address of a client that connects by a unix socket, and so from this machine. It is mostly a proxy, which this
+/// address names in `TRUSTED_PROXIES`.
 const UNIX_PEER: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
 
-/// For the requests under way to end once the process was told to stop. The rest of the contract's ten
-/// seconds is the store's.
+/// Seconds that requests under way have to end after a signal to stop. The store has the rest of the contract's ten.
 const DRAIN_SECS_MAX: u64 = 7;
 
-/// On every answer. They are for browsers, which have no business here but to be told so: nothing is to be
-/// guessed, framed, kept or loaded (OWASP, "HTTP Security Response Headers Cheat Sheet", read 2026-11).
+/// Headers of every answer that does not set them itself. They forbid browsers to guess a type and to frame, keep or
+/// load anything (OWASP, "HTTP Security Response Headers Cheat Sheet", read 2026-11). A page for browsers sets its own.
 const SECURITY_HEADERS: [(&str, &str); 5] = [
     ("Cache-Control", "no-store"),
     ("Content-Security-Policy", "default-src 'none'; frame-ancestors 'none'"),
@@ -71,99 +50,28 @@ const SECURITY_HEADERS: [(&str, &str); 5] = [
     ("X-Frame-Options", "DENY"),
 ];
 
-/// All that a request can reach.
-pub struct App {
-    /// Source of `POST /webhook`.
-    pub source: Source,
-    /// Receives webhooks.
-    pub ingest: Ingest,
-    /// Answers questions.
-    pub query: Arc<dyn MessageQuery>,
-    /// The log.
-    pub log: Logger,
-    /// The metrics.
-    pub metrics: Metrics,
-    /// Who may ask, and who knocks too often.
-    pub door: Door,
-    /// The largest request body.
-    pub body_bytes_max: usize,
-    /// What is in memory at once.
-    pub budgets: Budgets,
-    /// Questions under way.
-    pub questions: Questions,
-}
-
-/// Bytes that may still be in memory at once, of what others decide the size of.
-pub struct Budgets {
-    /// Of the bodies of requests under way.
-    pub bodies: Bodies,
-    /// Of listings that are being sent.
-    pub listings: Arc<Semaphore>,
-}
-
-impl Default for Budgets {
-    fn default() -> Self {
-        Self { bodies: Bodies::default(), listings: Arc::new(Semaphore::new(LISTINGS_BYTES_MAX)) }
-    }
-}
-
-impl App {
-    /// # Errors
-    /// Names what is missing to receive and to answer.
-    pub async fn ready(&self) -> Result<(), String> {
-        let mut missing = Vec::new();
-        if let Err(error) = self.query.ready().await {
-            missing.push(format!("database: {error}"));
-        }
-        if self.source.verifier.is_none() {
-            missing.push("WEBHOOK_SECRET is not set".to_owned());
-        }
-        if missing.is_empty() { Ok(()) } else { Err(missing.join("; ")) }
-    }
-}
-
-/// Binds an address, before anything is made on disk.
-///
-/// # Errors
-/// The address is taken, or not this machine's.
-pub fn bind(addr: SocketAddr) -> io::Result<TcpListener> {
-    let socket =
-        if addr.is_ipv4() { tokio::net::TcpSocket::new_v4() } else { tokio::net::TcpSocket::new_v6() }?;
-    socket.set_reuseaddr(true)?;
-    cut_unread(&socket)?;
-    socket.bind(addr)?;
-    socket.listen(BACKLOG)?.into_std()
-}
-
-/// Has connections cut whose clients leave unread what was sent to them. They inherit it from the socket that accepts
-/// them.
-pub(crate) fn cut_unread(listener: impl AsFd) -> io::Result<()> {
-    let unread_ms = u32::try_from(UNREAD_TIME_MAX.as_millis()).expect("half a minute is a number of ms");
-    Ok(set_tcp_user_timeout(listener, unread_ms)?)
-}
-
-/// What comes in by one listener.
+/// Requests that a listener serves, beside health.
 #[derive(Clone, Copy, Debug)]
 pub enum Traffic {
-    /// Webhooks and questions.
+    /// Webhooks and queries.
     All,
-    /// Webhooks only.
+    /// Only webhooks.
     Webhooks,
-    /// Questions only.
-    Questions,
+    /// Only queries.
+    Queries,
 }
 
-/// How many connections a listener takes.
+/// Limits of the connections of a listener.
 #[derive(Clone, Copy, Debug)]
 pub struct ConnectionLimits {
-    /// Of all clients, those included that are about to be closed.
+    /// Connections of all clients, including those that are being closed.
     pub all_max: usize,
-    /// Of one client that is not a trusted proxy.
+    /// Connections of one client that is not a trusted proxy.
     pub client_max: usize,
 }
 
-/// Serves `app` until the returned server is stopped; with `tls`, encrypted, unless it is on a unix socket. When there are as many connections as may
-/// be, whichever has idled longest makes room.
+/// Serves `app` until the returned server is stopped. A TCP listener uses TLS if there is a `tls`. When the limit of
+/// connections is reached, the one that has idled longest makes room.
 ///
 /// # Errors
 /// The listener can't be used.
@@ -221,7 +129,7 @@ pub fn serve(
                     async move {
                         let peer = tcp.peer_addr().map_err(drop)?;
                         let place = entrance.enter(peer).ok_or(())?;
-                        let has_all = entrance.app.door.is_trusted(peer.ip());
+                        let has_all = entrance.app.trusted_proxies.contains(peer.ip());
                         let tls = handshakes.accept(tcp, peer.ip(), has_all, &place).await.ok_or(())?;
                         Ok(entrance.connection(tls, peer, place))
                     }
@@ -233,7 +141,7 @@ pub fn serve(
     Ok(server.run())
 }
 
-/// Where connections come in.
+/// Entrance of a listener: admits or refuses connections.
 #[derive(Clone)]
 struct Entrance {
     app: Data<App>,
@@ -242,9 +150,9 @@ struct Entrance {
 }
 
 impl Entrance {
-    /// The place of a connection, if it is given one.
+    /// Returns the place of a new connection; `None` if there is none for it.
     fn enter(&self, peer: SocketAddr) -> Option<Place> {
-        self.places.take(peer.ip(), self.app.door.is_trusted(peer.ip()))
+        self.places.take(peer.ip(), self.app.trusted_proxies.contains(peer.ip()))
     }
 
     fn connection<IO>(&self, io: IO, peer: SocketAddr, place: Place) -> (Connection<IO>, Option<SocketAddr>) {
@@ -252,7 +160,7 @@ impl Entrance {
     }
 }
 
-/// What serves one connection. It is what `actix_web::HttpServer` puts together, around connections of ours.
+/// Returns the service of one connection: what `actix_web::HttpServer` builds, but around our connections.
 fn http<IO: Socket + 'static>(
     app: Data<App>,
     traffic: Traffic,
@@ -264,22 +172,22 @@ fn http<IO: Socket + 'static>(
     Error = DispatchError,
     InitError = (),
 > {
-    let routes: routes::Routes = match traffic {
-        Traffic::All => routes::all,
-        Traffic::Webhooks => routes::receiving,
-        Traffic::Questions => routes::asking,
+    let routes: Routes = match traffic {
+        Traffic::All => router::all,
+        Traffic::Webhooks => router::webhooks,
+        Traffic::Queries => router::queries,
     };
     let headers = SECURITY_HEADERS.into_iter().fold(DefaultHeaders::new(), DefaultHeaders::add);
     let requests = ActixApp::new()
         .app_data(app)
-        .wrap(from_fn(request::observe))
+        .wrap(from_fn(observe))
         .wrap(headers)
         .wrap(from_fn(connection::take_turn))
         .configure(routes)
-        .configure(routes::everywhere)
+        .configure(router::everywhere)
         .into_factory();
     HttpService::build()
-        // Heads are ours: see `connection`.
+        // `Connection` limits the time of heads.
         .client_request_timeout(Duration::ZERO)
         .client_disconnect_timeout(DISCONNECT_TIME_MAX)
         .keep_alive(KEEP_ALIVE)

@@ -7,21 +7,15 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use actix_web::web::Data;
-use adapters::clock::SystemClock;
-use adapters::signature::XSignature;
 use adapters::sqlite::{BATCH_MESSAGES_MAX, Expiry, SqliteOptions, SqliteStore};
-use api::access::refusals::Door;
-use api::limits::queries::Questions;
-use api::server::{self as app, App, Budgets, ConnectionLimits, Traffic};
+use api::compose::{self, AppSettings};
+use api::server::{self, ConnectionLimits, Traffic};
 use api::telemetry::log;
 use api::telemetry::metrics::Metrics;
-use api::transport::open_files;
+use api::transport::{open_files, tcp};
 use async_trait::async_trait;
-use domain::ingest::Ingest;
 use domain::message::NewMessage;
 use domain::query::{Filter, Listing, MessageQuery, Page, Stats};
-use domain::source::Source;
 use domain::store::{Appended, MessageStore, Seq, StoreError};
 
 use crate::BenchError;
@@ -86,13 +80,17 @@ pub(crate) fn run(args: &Args) -> Result<(), BenchError> {
     let metrics = Metrics::new()?;
     let (log, _guard) = log::start(slog::Level::Info, io::sink(), metrics.log_lines_lost())?;
     actix_web::rt::System::new().block_on(async {
-        let (store, query): (Arc<dyn MessageStore>, Arc<dyn MessageQuery>) = match args.store {
-            StoreKind::None => {
-                let store = Arc::new(NoStore::default());
-                (Arc::clone(&store) as _, store)
-            }
+        let settings = AppSettings {
+            webhook_secret: Some(SECRET.as_bytes().to_vec().into()),
+            api_token: None,
+            trusted_proxies: vec![],
+            allowed_hosts: vec![],
+            body_bytes_max: 1 << 20,
+        };
+        let app = match args.store {
+            StoreKind::None => compose::app(settings, Arc::new(NoStore::default()), log, metrics),
             kind => {
-                let metrics = metrics.clone();
+                let of_commits = metrics.clone();
                 let flush_extra = Duration::from_millis(args.flush_extra_ms);
                 let store = Arc::new(SqliteStore::open(SqliteOptions {
                     path: args.database.clone(),
@@ -100,34 +98,21 @@ pub(crate) fn run(args: &Args) -> Result<(), BenchError> {
                     on_commit: Box::new(move |report| {
                         // The answers wait for this as they wait for the disk.
                         thread::sleep(flush_extra);
-                        metrics.committed(report);
+                        of_commits.committed(report);
                     }),
                     on_event: Arc::new(|_| {}),
                 })?);
                 if let Some(messages_to) = args.messages_to {
                     store.expire_to(Expiry { messages_to: Seq(messages_to), keys_to: None }).await?;
                 }
-                (Arc::clone(&store) as _, store)
+                compose::app(settings, store, log, metrics)
             }
         };
-        let verifier = Arc::new(XSignature::new(SECRET.as_bytes())?);
-        let source = Source::default_with(Some(verifier));
-        let app = Data::new(App {
-            source,
-            ingest: Ingest::new(store, Arc::new(SystemClock)),
-            query,
-            log,
-            metrics,
-            door: Door::new(None, vec![], vec![]),
-            body_bytes_max: 1 << 20,
-            budgets: Budgets::default(),
-            questions: Questions::default(),
-        });
-        let listener = app::bind(([127, 0, 0, 1], 0).into())?;
+        let listener = tcp::bind(([127, 0, 0, 1], 0).into())?;
         println!("{}", listener.local_addr()?);
         let all_max = open_files::connections_max();
         let limits = ConnectionLimits { all_max, client_max: all_max };
-        app::serve(app, listener, Traffic::All, None, limits)?.await?;
+        server::serve(app, listener, Traffic::All, None, limits)?.await?;
         Ok(())
     })
 }

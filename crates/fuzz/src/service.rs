@@ -8,18 +8,13 @@ use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use actix_web::dev::ServerHandle;
-use actix_web::web::Data;
-use adapters::clock::SystemClock;
-use adapters::signature::XSignature;
 use adapters::sqlite::{BATCH_MESSAGES_MAX, SqliteOptions, SqliteStore};
-use api::access::refusals::Door;
-use api::limits::queries::Questions;
-use api::server::{self as app, App, Budgets, ConnectionLimits, Traffic};
+use api::compose::{self, AppSettings};
+use api::server::{self, ConnectionLimits, Traffic};
 use api::telemetry::log;
 use api::telemetry::metrics::Metrics;
 use api::transport::open_files::CONNECTIONS_MAX;
-use domain::ingest::Ingest;
-use domain::source::Source;
+use api::transport::tcp;
 use serde_json::Value;
 
 /// What webhooks are signed with.
@@ -63,23 +58,18 @@ impl Service {
                     })
                     .unwrap(),
                 );
-                let verifier = Arc::new(XSignature::new(SECRET).unwrap());
-                let source = Source::default_with(Some(verifier));
-                let app = Data::new(App {
-                    source,
-                    ingest: Ingest::new(Arc::clone(&store) as _, Arc::new(SystemClock)),
-                    query: Arc::clone(&store) as _,
-                    log,
-                    metrics,
-                    door: Door::new(None, vec![], vec![]),
+                let settings = AppSettings {
+                    webhook_secret: Some(SECRET.to_vec().into()),
+                    api_token: None,
+                    trusted_proxies: vec![],
+                    allowed_hosts: vec![],
                     body_bytes_max: BODY_BYTES_MAX,
-                    budgets: Budgets::default(),
-                    questions: Questions::default(),
-                });
-                let listener = app::bind(([127, 0, 0, 1], 0).into()).unwrap();
+                };
+                let app = compose::app(settings, Arc::clone(&store), log, metrics);
+                let listener = tcp::bind(([127, 0, 0, 1], 0).into()).unwrap();
                 let addr = listener.local_addr().unwrap();
                 let limits = ConnectionLimits { all_max: CONNECTIONS_MAX, client_max: CONNECTIONS_MAX };
-                let server = app::serve(app, listener, Traffic::All, None, limits).unwrap();
+                let server = server::serve(app, listener, Traffic::All, None, limits).unwrap();
                 started.send((addr, server.handle())).unwrap();
                 server.await.unwrap();
                 store.close().await;

@@ -1,30 +1,40 @@
-//! Which names of this service a request may use in `Host`, where no token says who asks.
+//! Host names under which requests are answered where no token protects what is stored.
 //!
-//! A web page in an operator's browser can't read what another site answers, but its owner can have the page's own name
-//! resolve to 127.0.0.1 a second time it is looked up (DNS rebinding): to the browser we are then that page's site. The
-//! name is still in `Host`.
+//! A web page in an operator's browser can't read the answers of another site. But the owner of the page can let the
+//! page's own name resolve to 127.0.0.1 at the second look-up (DNS rebinding), and then the browser takes this service
+//! for the page's site. The name is still in `Host`.
 
 use std::net::{Ipv6Addr, SocketAddr};
 
 use actix_web::http::header::{HOST, HeaderMap};
 
-/// Whether a request names us by an address, by a name without a dot (localhost, a container's: no such name is sold, so
-/// no stranger says what it resolves to), or by one of `allowed_hosts`. No browser leaves `Host` out.
-pub(crate) fn is_ours(headers: &HeaderMap, allowed_hosts: &[String]) -> bool {
-    let mut values = headers.get_all(HOST);
-    match (values.next().map(|host| host.to_str()), values.next()) {
-        (None, _) => true,
-        (Some(Ok(host)), None) => {
-            let name = host.rsplit_once(':').map_or(host, |(name, _port)| name);
-            is_address(host)
-                || !name.contains(['.', ':'])
-                || allowed_hosts.iter().any(|allowed| allowed.eq_ignore_ascii_case(name))
+/// Names of this service (`ALLOWED_HOSTS`).
+pub(crate) struct AllowedHosts(Vec<String>);
+
+impl AllowedHosts {
+    pub(crate) fn new(names: Vec<String>) -> Self {
+        Self(names)
+    }
+
+    /// Returns true if a request names this service by an address, by an allowed name, or by a name without a dot
+    /// (localhost, a container's): no such name is sold, so no stranger decides where it leads. A request without
+    /// `Host` does not come from a browser and passes, too.
+    pub(crate) fn is_ours(&self, headers: &HeaderMap) -> bool {
+        let mut values = headers.get_all(HOST);
+        match (values.next().map(|host| host.to_str()), values.next()) {
+            (None, _) => true,
+            (Some(Ok(host)), None) => {
+                let name = host.rsplit_once(':').map_or(host, |(name, _port)| name);
+                is_address(host)
+                    || !name.contains(['.', ':'])
+                    || self.0.iter().any(|allowed| allowed.eq_ignore_ascii_case(name))
+            }
+            _ => false,
         }
-        _ => false,
     }
 }
 
-/// An IPv4 address or an IPv6 address in brackets, with or without a port.
+/// Returns true for an IPv4 address or an IPv6 address in brackets, with or without a port.
 fn is_address(host: &str) -> bool {
     let in_brackets = host.strip_prefix('[').and_then(|host| host.strip_suffix(']'));
     host.parse::<SocketAddr>().is_ok()
@@ -32,7 +42,7 @@ fn is_address(host: &str) -> bool {
         || in_brackets.is_some_and(|host| host.parse::<Ipv6Addr>().is_ok())
 }
 
-/// Parses `ALLOWED_HOSTS`: names with commas between.
+/// Parses `ALLOWED_HOSTS`: names, separated by commas.
 pub(crate) fn parse_list(list: &str) -> Option<Vec<String>> {
     let names = list.split(',').map(str::trim).filter(|name| !name.is_empty());
     let is_name = |name: &str| name.bytes().all(|c| c.is_ascii_alphanumeric() || b"-._".contains(&c));
@@ -50,7 +60,7 @@ mod tests {
         for host in hosts {
             headers.append(HOST, HeaderValue::from_str(host).unwrap());
         }
-        is_ours(&headers, &parse_list("inbox.example, Other.example").unwrap())
+        AllowedHosts::new(parse_list("inbox.example, Other.example").unwrap()).is_ours(&headers)
     }
 
     #[test]

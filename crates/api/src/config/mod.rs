@@ -20,6 +20,7 @@ use crate::transport::listener::Address;
 use crate::transport::open_files::CONNECTIONS_MAX;
 use domain::retention::Retention;
 
+pub use crate::limits::bodies::BODY_BYTES_MAX_LIMIT;
 pub use args::{
     BindArgs, DatabaseArgs, HostArgs, LimitArgs, LogArgs, OpsBindArgs, ProxyArgs, RetentionArgs, SecretArgs,
     TlsArgs, TokenArgs,
@@ -39,9 +40,6 @@ pub const BODY_BYTES_MAX_DEFAULT: &str = "1048576";
 
 /// `CLIENT_CONNECTIONS_MAX` if nothing is said: an eighth of all connections, more than any sender's pool.
 pub const CLIENT_CONNECTIONS_MAX_DEFAULT: &str = "1024";
-
-/// The largest `BODY_BYTES_MAX`: a quarter of what may be queued, so that one sender can't fill it.
-pub const BODY_BYTES_MAX_LIMIT: usize = 16 << 20;
 
 /// The longest retention: a century, which is a mistake rather than a wish.
 const RETENTION_DAYS_MAX: u32 = 36_500;

@@ -1,5 +1,10 @@
-//! Limits: each client has its share of bodies and queries.
+//! Limits: bytes of bodies and number of queries, for all clients together and for each.
 
-pub mod bodies;
-pub mod queries;
-pub mod share;
+pub(crate) mod bodies;
+pub(crate) mod queries;
+pub(crate) mod share;
+
+/// Error: there are too many of these at once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("too many {0} at once")]
+pub struct Overloaded(pub(crate) &'static str);

@@ -1,77 +1,54 @@
-//! The questions of clients: each client has its share of them, and none is answered that nobody waits for.
+//! Queries under way: each client has its share of them.
 
-use std::future::Future;
-use std::pin::pin;
-use std::rc::Rc;
+use std::net::IpAddr;
 use std::sync::Arc;
 
-use actix_web::HttpRequest;
-use domain::store::{StoreError, StoreErrorKind};
-use futures_util::future::{Either, select};
+use crate::limits::Overloaded;
+use crate::limits::share::{Share, Shares};
 
-use crate::access::refusals::Door;
-use crate::error::ApiError;
-use crate::limits::share::Shares;
-use crate::transport::connection::Turn;
-
-/// Searches of one client at once, those included that wait for their turn: half of the turns that the store has.
+/// Searches of one client at once, waiting ones included: half of those that the store runs at once.
 const CLIENT_SEARCHES_MAX: usize = 2;
 
-/// The same of look-ups. They take a millisecond, so that so many of one client make others wait for a moment only.
+/// Look-ups of one client at once. Each takes a millisecond, so that this many delay the others only for a moment.
 const CLIENT_LOOK_UPS_MAX: usize = 64;
 
-/// What there may be too much of.
-pub(crate) const CLIENT_SEARCHES: &str = "searches of one client";
+/// Error if one client has too many searches under way.
+pub(crate) const CLIENT_SEARCHES: Overloaded = Overloaded("searches of one client");
 
-/// The same of look-ups.
-pub(crate) const CLIENT_LOOK_UPS: &str = "questions of one client";
+/// Error if one client has too many look-ups under way.
+pub(crate) const CLIENT_LOOK_UPS: Overloaded = Overloaded("queries of one client");
 
-/// What questions there are of each client.
-pub struct Questions {
+/// Queries of each client.
+pub(crate) struct Queries {
     searches: Arc<Shares>,
     look_ups: Arc<Shares>,
 }
 
-impl Default for Questions {
+/// Kind of a query, by its work.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// A few look-ups in an index.
+    LookUp,
+    /// A search: see [`Filter::is_search`](domain::query::Filter::is_search).
+    Search,
+}
+
+impl Default for Queries {
     fn default() -> Self {
         Self { searches: Shares::new(CLIENT_SEARCHES_MAX), look_ups: Shares::new(CLIENT_LOOK_UPS_MAX) }
     }
 }
 
-/// How much work a question may be.
-#[derive(Clone, Copy, Debug)]
-pub(crate) enum Kind {
-    /// Some look-ups.
-    LookUp,
-    /// See [`Filter::is_search`](domain::query::Filter::is_search).
-    Search,
-}
-
-impl Questions {
-    /// Waits for the answer to a question for as long as its client does.
+impl Queries {
+    /// Counts a query of a client until the returned share is dropped.
     ///
     /// # Errors
-    /// [`ApiError::Overloaded`] if the client has its share, [`ApiError::HungUp`] if it has closed its side of the
-    /// connection.
-    pub(crate) async fn ask<T>(
-        &self,
-        door: &Door,
-        request: &HttpRequest,
-        kind: Kind,
-        question: impl Future<Output = Result<T, StoreError>>,
-    ) -> Result<T, ApiError> {
-        let (shares, what) = match kind {
+    /// [`Overloaded`].
+    pub(crate) fn begin(&self, client: IpAddr, kind: Kind) -> Result<Share, Overloaded> {
+        let (shares, overloaded) = match kind {
             Kind::LookUp => (&self.look_ups, CLIENT_LOOK_UPS),
             Kind::Search => (&self.searches, CLIENT_SEARCHES),
         };
-        let _share = shares.take(door.client(request), 1).ok_or(ApiError::Overloaded(what))?;
-        let turn = request.conn_data::<Rc<Turn>>().expect("every connection has one");
-        match select(pin!(question), pin!(turn.hung_up())).await {
-            Either::Left((answer, _)) => answer.map_err(|error| match (kind, error.kind) {
-                (Kind::Search, StoreErrorKind::Busy) => ApiError::Search(error),
-                _ => error.into(),
-            }),
-            Either::Right(_) => Err(ApiError::HungUp),
-        }
+        shares.take(client, 1).ok_or(overloaded)
     }
 }

@@ -1,17 +1,17 @@
-//! A share a client: what is bounded for all together is bounded for each, so that nobody takes what others need.
+//! Share of a client: a limit for all clients together comes with one for each, so that none takes what others need.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use crate::access::refusals::network_of;
+use crate::access::client_addr::network_of;
 
-/// Counts what each client holds of one bounded thing: bytes, connections, turns.
+/// Counts how much of a limited thing each client holds: bytes, connections, queries.
 ///
-/// Memory: an entry for each client that holds something, and none for the others.
+/// Only clients that hold some have an entry in memory.
 #[derive(Debug)]
-pub struct Shares {
+pub(crate) struct Shares {
     all_max: usize,
     each_max: usize,
     held: Mutex<Held>,
@@ -23,31 +23,31 @@ struct Held {
     by_client: HashMap<IpAddr, usize>,
 }
 
-/// A part of a client's share; it is given back when this is dropped.
+/// Part of a client's share; it is given back when this is dropped.
 #[derive(Debug)]
-pub struct Share {
+pub(crate) struct Share {
     shares: Arc<Shares>,
     client: IpAddr,
     n: usize,
 }
 
 impl Shares {
-    /// Each client may hold `each_max`. What all hold together is not bounded here: who uses it has a bound for that.
+    /// Returns shares of which each client may hold `each_max`. The user of these limits what all hold together.
     #[must_use]
-    pub fn new(each_max: usize) -> Arc<Self> {
+    pub(crate) fn new(each_max: usize) -> Arc<Self> {
         Self::of_all(usize::MAX, each_max)
     }
 
-    /// Each client may hold `each_max`, and all together `all_max`.
+    /// Returns shares of which each client may hold `each_max`, and all together `all_max`.
     #[must_use]
-    pub fn of_all(all_max: usize, each_max: usize) -> Arc<Self> {
+    pub(crate) fn of_all(all_max: usize, each_max: usize) -> Arc<Self> {
         Arc::new(Self { all_max, each_max, held: Mutex::default() })
     }
 
-    /// Takes `n` for a client, which is an address, or the /64 network of an IPv6 address. `None` if it would then
-    /// hold more than its share, or all more than there is.
+    /// Takes `n` for a client: an IPv4 address, or the /64 network of an IPv6 address. Returns `None` if the client
+    /// would then hold more than its share, or all clients more than `all_max`.
     #[must_use]
-    pub fn take(self: &Arc<Self>, client: IpAddr, n: usize) -> Option<Share> {
+    pub(crate) fn take(self: &Arc<Self>, client: IpAddr, n: usize) -> Option<Share> {
         let mut share = Share { shares: Arc::clone(self), client: network_of(client.to_canonical()), n: 0 };
         share.grow(n).then_some(share)
     }
@@ -58,16 +58,16 @@ impl Shares {
 }
 
 impl Share {
-    /// How much it is.
+    /// Returns how much it is.
     #[must_use]
-    pub fn n(&self) -> usize {
+    pub(crate) fn n(&self) -> usize {
         self.n
     }
 
-    /// Takes `n` more; takes nothing and returns false if the client would then hold more than its share, or all
-    /// more than there is.
+    /// Takes `n` more. Takes nothing and returns false if the client would then hold more than its share, or all clients
+    /// more than `all_max`.
     #[must_use]
-    pub fn grow(&mut self, n: usize) -> bool {
+    pub(crate) fn grow(&mut self, n: usize) -> bool {
         if n == 0 {
             return true;
         }

@@ -1,3 +1,5 @@
-//! Middleware around every request.
+//! Middleware around the handlers, and the marks that these leave for it.
 
+pub(crate) mod marks;
 pub(crate) mod observe;
+pub(crate) mod require_token;

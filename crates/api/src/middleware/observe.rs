@@ -1,4 +1,6 @@
-//! Around every request: its id, its one line in the log, its counts.
+//! Observation of every request: its id, its line in the log and its counts.
+//!
+//! It does not look at the path: what the line says of a webhook or a probe is a [mark](super::marks) of the handler.
 
 use std::net::IpAddr;
 use std::rc::Rc;
@@ -6,35 +8,31 @@ use std::time::Instant;
 
 use actix_web::body::{BoxBody, MessageBody};
 use actix_web::dev::{ServiceRequest, ServiceResponse};
-use actix_web::http::Method;
 use actix_web::http::header::{HeaderName, HeaderValue};
 use actix_web::middleware::Next;
 use actix_web::web::Data;
-use actix_web::{Error, rt};
-use domain::ingest::{Outcome, Receipt};
+use actix_web::{Error, HttpMessage, rt};
 use slog::{KV, Record, Serializer};
 use uuid::Uuid;
 
 use crate::error::ApiError;
-use crate::router as routes;
-use crate::server::App;
+use crate::middleware::marks;
+use crate::state::App;
+use crate::telemetry::metrics::UNKNOWN_PATH;
 use crate::transport::connection::Turn;
+use crate::webhook_result::WebhookResult;
 
-/// The `path` of `http_requests_total` for all paths that are not ours.
-pub(crate) const UNKNOWN_PATH: &str = "unknown";
-
-/// Longest path in a log line, in bytes; longer ones are a scanner's.
+/// Longest path in a log line, in bytes; only scanners send longer ones.
 const PATH_BYTES_LOGGED_MAX: usize = 256;
 
-/// Longest method in a log line, in bytes: twice the longest that is registered (RFC 5789 and others, IANA's "HTTP
-/// Method Registry").
+/// Longest method in a log line, in bytes: twice the longest registered one (RFC 5789 and others, IANA's "HTTP Method
+/// Registry").
 const METHOD_BYTES_LOGGED_MAX: usize = 32;
 
-/// Names the request in its answer as in its line.
+/// Header that names a request in its answer as `request_id` does in its line.
 pub(crate) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
-/// Runs a request to its end, even if its client hangs up meanwhile: what was stored is then counted
-/// and logged as it would be otherwise.
+/// Runs a request to its end even if its client hangs up, so that a stored message is counted and logged.
 pub(crate) async fn observe<B: MessageBody + 'static>(
     request: ServiceRequest,
     next: Next<B>,
@@ -56,26 +54,24 @@ pub(crate) async fn observe<B: MessageBody + 'static>(
     rt::spawn(run).await.map_err(actix_web::error::ErrorInternalServerError)?
 }
 
+/// Counts and logs an answered request.
 fn finish<B>(app: &App, response: &ServiceResponse<B>, request_id: &str, started: Instant) {
-    let App { log, metrics, door, .. } = app;
+    let App { log, metrics, .. } = app;
     let request = response.request();
     let latency = started.elapsed();
     let status = response.status().as_u16();
-    let route = request.match_pattern();
-    let error = response.response().error().and_then(|e| e.as_error::<ApiError>());
-    metrics.answered(route.as_deref().unwrap_or(UNKNOWN_PATH), status, latency);
+    metrics.answered(request.match_pattern().as_deref().unwrap_or(UNKNOWN_PATH), status, latency);
 
-    let is_webhook = request.method() == Method::POST && route.as_deref() == Some(routes::WEBHOOK);
-    let webhook = is_webhook.then(|| WebhookLine::new(response, error));
-    if let Some(webhook) = &webhook {
+    let extensions = request.extensions();
+    let webhook = extensions.get::<marks::Webhook>();
+    if let Some(webhook) = webhook {
         metrics.webhook(webhook.result, latency);
-    }
-    if let Some(receipt) = response.response().extensions().get::<Receipt>()
-        && receipt.outcome == Outcome::Created
-    {
-        metrics.stored(receipt.source.as_str(), receipt.received_at);
+        if let Some((source, received_at)) = &webhook.stored {
+            metrics.stored(source.as_str(), *received_at);
+        }
     }
 
+    let error = response.response().error().and_then(|e| e.as_error::<ApiError>());
     let line = RequestLine {
         request_id,
         method: cut(request.method().as_str(), METHOD_BYTES_LOGGED_MAX),
@@ -83,60 +79,35 @@ fn finish<B>(app: &App, response: &ServiceResponse<B>, request_id: &str, started
         status,
         latency_ms: latency.as_secs_f64() * 1000.0,
         webhook,
-        client: matches!(status, 401 | 429).then(|| door.client(request)),
+        client: matches!(status, 401 | 429).then(|| app.client(request)),
         error: error.and_then(ApiError::cause),
     };
-    match (status, route.as_deref()) {
-        // A signature that does not hold is somebody's mistake or somebody's attack.
-        (401, _) if is_webhook => slog::error!(log, ""; line),
-        (500.., _) => slog::error!(log, ""; line),
-        (400.., _) => slog::warn!(log, ""; line),
-        // Probes ask every few seconds, and what is well is not worth a line then.
-        (_, Some(routes::LIVE | routes::READY)) => slog::debug!(log, ""; line),
+    match status {
+        // A wrong signature is a mistake of an operator, or an attack.
+        401 if webhook.is_some() => slog::error!(log, ""; line),
+        500.. => slog::error!(log, ""; line),
+        400.. => slog::warn!(log, ""; line),
+        _ if extensions.get::<marks::Probe>().is_some() => slog::debug!(log, ""; line),
         _ => slog::info!(log, ""; line),
     }
 }
 
-/// At most `bytes_max` bytes of `text`, in whole characters.
+/// Returns at most `bytes_max` bytes of `text`, in whole characters.
 fn cut(text: &str, bytes_max: usize) -> &str {
     &text[..text.floor_char_boundary(bytes_max)]
 }
 
+/// Line of one request in the log.
 struct RequestLine<'a> {
     request_id: &'a str,
     method: &'a str,
     path: &'a str,
     status: u16,
     latency_ms: f64,
-    webhook: Option<WebhookLine>,
-    /// Who was refused, so that it can be told or blocked.
+    webhook: Option<&'a marks::Webhook>,
+    /// Client of a refused request, so that an operator can block it or tell its owner.
     client: Option<IpAddr>,
     error: Option<String>,
-}
-
-struct WebhookLine {
-    message_id: Option<String>,
-    dup: bool,
-    result: &'static str,
-}
-
-impl WebhookLine {
-    fn new<B>(response: &ServiceResponse<B>, error: Option<&ApiError>) -> Self {
-        let extensions = response.response().extensions();
-        match (extensions.get::<Receipt>(), error) {
-            (Some(receipt), _) => Self {
-                message_id: Some(receipt.message_id.as_str().to_owned()),
-                dup: receipt.outcome == Outcome::Duplicate,
-                result: routes::result_of(receipt.outcome),
-            },
-            (None, Some(error)) => Self {
-                message_id: error.message_id().map(|id| id.as_str().to_owned()),
-                dup: false,
-                result: error.webhook_result(),
-            },
-            (None, None) => Self { message_id: None, dup: false, result: "unavailable" },
-        }
-    }
 }
 
 impl KV for RequestLine<'_> {
@@ -146,13 +117,13 @@ impl KV for RequestLine<'_> {
         serializer.emit_str("path", self.path)?;
         serializer.emit_u16("status", self.status)?;
         serializer.emit_f64("latency_ms", (self.latency_ms * 1000.0).round() / 1000.0)?;
-        if let Some(webhook) = &self.webhook {
+        if let Some(webhook) = self.webhook {
             match &webhook.message_id {
-                Some(id) => serializer.emit_str("message_id", id)?,
+                Some(id) => serializer.emit_str("message_id", id.as_str())?,
                 None => serializer.emit_none("message_id")?,
             }
-            serializer.emit_bool("dup", webhook.dup)?;
-            serializer.emit_str("result", webhook.result)?;
+            serializer.emit_bool("dup", webhook.result == WebhookResult::Duplicate)?;
+            serializer.emit_str("result", webhook.result.as_str())?;
         }
         if let Some(client) = self.client {
             serializer.emit_arguments("client", &format_args!("{client}"))?;

@@ -1,4 +1,4 @@
-//! A place in a listing as text, for a client to hand back as it is.
+//! Cursor: a place in a listing as text, which a client hands back unchanged.
 
 use base64::Engine;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
@@ -7,13 +7,13 @@ use domain::query::Place;
 use domain::store::Seq;
 use domain::time::{ExactTime, Timestamp};
 
-/// Microseconds since 1970 and the digits past them, message id, and place in the order of arrival.
+/// Microseconds since 1970 and the digits after them, message id, and place in the order of arrival.
 type Parts<'a> = (i64, &'a str, &'a str, i64);
 
-/// The place of a message `m1` of 2025-01-15T09:00:00Z, the first to arrive.
+/// Cursor of a message `m1` of 2025-01-15T09:00:00Z, the first to arrive.
 pub(crate) const EXAMPLE: &str = "WzE3MzY5MzE2MDAwMDAwMDAsIiIsIm0xIiwxXQ";
 
-/// The text of a place.
+/// Returns the text of a place.
 ///
 /// # Panics
 /// Never: texts and numbers are JSON.
@@ -24,7 +24,7 @@ pub fn encode(place: &Place) -> String {
     BASE64_URL_SAFE_NO_PAD.encode(serde_json::to_vec(&parts).expect("texts and numbers are JSON"))
 }
 
-/// The place of such a text; `None` if it is no cursor of ours.
+/// Returns the place of such a text; `None` if it is not a cursor.
 #[must_use]
 pub fn decode(cursor: &str) -> Option<Place> {
     let json = BASE64_URL_SAFE_NO_PAD.decode(cursor).ok()?;
@@ -43,7 +43,7 @@ mod tests {
 
     use super::*;
 
-    /// A cursor goes into a request's head, of which 64 KiB are read; proxies take 8 KiB by default.
+    /// A cursor stands in the head of a request, which may have 64 KiB here and 8 KiB in most proxies.
     #[test]
     fn the_longest_cursor_fits_into_a_request_line() {
         let place = Place {
@@ -52,7 +52,7 @@ mod tests {
                 "9".repeat(FRACTION_DIGITS_MAX)
             ))
             .unwrap(),
-            // Each takes six characters in JSON.
+            // Each NUL takes six characters in JSON.
             message_id: MessageId::parse("\u{0}".repeat(MESSAGE_ID_BYTES_MAX)).unwrap(),
             seq: Seq(i64::MIN),
         };

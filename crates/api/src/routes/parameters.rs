@@ -1,26 +1,27 @@
-//! The parameters of `GET /messages`: a query string in, a [`Filter`] and a [`Page`] or every broken rule out; and
-//! the query string of the page that follows.
+//! Parameters of `GET /messages`: a query string becomes a [`Filter`] and a [`Page`], or a list of every broken rule;
+//! and the query string of the next page is made of them.
 
 use std::borrow::Cow;
 
-use domain::query::{Filter, PAGE_LIMIT_DEFAULT, PAGE_LIMIT_MAX, Page, Place, TextQuery};
+use domain::query::{Filter, OFFSET_MAX, PAGE_LIMIT_DEFAULT, PAGE_LIMIT_MAX, Page, Place, TextQuery};
 use domain::time::ExactTime;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
+use utoipa::IntoParams;
+use utoipa::openapi::path::{Parameter, ParameterBuilder, ParameterIn};
+use utoipa::openapi::schema::AnyOfBuilder;
+use utoipa::openapi::{Object, RefOr, Required, Schema};
 
 use crate::error::InvalidField;
 use crate::routes::cursor;
+use crate::schema;
 
-/// Largest offset: an integer of SQLite goes no further.
-pub(crate) const OFFSET_MAX: u64 = i64::MAX.unsigned_abs();
-
-/// All but what RFC 3986 calls unreserved (section 2.3).
+/// Characters that are escaped: all but those that RFC 3986 calls unreserved (section 2.3).
 const RESERVED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 
-/// Reads the parameters of a listing; every mistake, not only the first. Unknown parameters are
-/// ignored, an empty filter is none.
+/// Parses the parameters of a listing. Unknown parameters are ignored, and an empty filter is no filter.
 ///
 /// # Errors
-/// An [`InvalidField`] for each parameter that breaks its rule.
+/// [`InvalidField`] for each parameter that breaks its rule, not only the first.
 pub fn parse(query: &str) -> Result<(Filter, Page), Vec<InvalidField>> {
     let mut parameters = Parameters { query, errors: Vec::new() };
     let limit = parameters.number("limit", 1, PAGE_LIMIT_MAX.into(), PAGE_LIMIT_DEFAULT.into());
@@ -45,11 +46,11 @@ pub fn parse(query: &str) -> Result<(Filter, Page), Vec<InvalidField>> {
     if !parameters.errors.is_empty() {
         return Err(parameters.errors);
     }
-    let limit = u16::try_from(limit).expect("it is at most PAGE_LIMIT_MAX");
+    let limit = u16::try_from(limit).expect("the limit is at most PAGE_LIMIT_MAX");
     Ok((Filter { sender, since, text }, Page { limit, offset, after }))
 }
 
-/// The query string of the page after `place`: the filters of `query` as they were given, `limit`, and a cursor.
+/// Returns the query string of the page after `place`: the filters of `query` as they were given, `limit`, and a cursor.
 #[must_use]
 pub fn next(query: &str, limit: u16, place: &Place) -> String {
     let mut parameters = Parameters { query, errors: Vec::new() };
@@ -67,6 +68,45 @@ pub fn next(query: &str, limit: u16, place: &Place) -> String {
     next + &format!("limit={limit}&cursor={}", cursor::encode(place))
 }
 
+/// Schemas of the parameters.
+pub(crate) struct ListParameters;
+
+impl IntoParams for ListParameters {
+    fn into_params(_: impl Fn() -> Option<ParameterIn>) -> Vec<Parameter> {
+        let cursor = schema::string().min_length(Some(1)).examples([cursor::EXAMPLE]);
+        let sender = schema::string().examples(["+919876543210"]);
+        let text = schema::string().examples(["hello"]);
+        vec![
+            parameter("limit", "Most messages of the page.", schema::limit()),
+            parameter("offset", "Number of messages to skip.", schema::offset()),
+            parameter("cursor", "Position after a page, from its `Link` header.", cursor),
+            parameter("from", "Only messages of this sender. A leading space is read as `+`.", sender),
+            parameter("since", "Only messages of this time or later.", or_empty(schema::since())),
+            parameter(
+                "q",
+                "Only messages whose text contains this, in upper or lower case. No character is special.",
+                text,
+            ),
+        ]
+    }
+}
+
+fn parameter(name: &str, description: &str, schema: impl Into<RefOr<Schema>>) -> Parameter {
+    ParameterBuilder::new()
+        .name(name)
+        .parameter_in(ParameterIn::Query)
+        .required(Required::False)
+        .description(Some(description))
+        .schema(Some(schema))
+        .build()
+}
+
+/// Allows the empty text, too: an empty filter is no filter.
+fn or_empty(schema: Object) -> Schema {
+    AnyOfBuilder::new().item(schema).item(schema::string().max_length(Some(0))).into()
+}
+
+/// Query string that is being parsed, and the rules that it breaks.
 struct Parameters<'a> {
     query: &'a str,
     errors: Vec<InvalidField>,
@@ -77,7 +117,7 @@ impl<'a> Parameters<'a> {
         self.errors.push(InvalidField { rule, loc: vec!["query".into(), name.into()], msg });
     }
 
-    /// `from`. A + that was not encoded arrives as a space.
+    /// Returns `from`. A + that was not encoded arrives as a space.
     fn sender(&mut self) -> Option<String> {
         self.filter("from").map(|from| match from.strip_prefix(' ') {
             Some(digits) => format!("+{digits}"),
@@ -85,22 +125,22 @@ impl<'a> Parameters<'a> {
         })
     }
 
-    /// `since`, in which the + of a zone's offset may have arrived as a space, too.
+    /// Returns `since`. The + of its offset may arrive as a space, too.
     fn since(&mut self) -> Option<String> {
         self.filter("since").map(|since| since.replace(' ', "+"))
     }
 
-    /// `q`.
+    /// Returns `q`.
     fn text(&mut self) -> Option<Cow<'a, str>> {
         self.filter("q")
     }
 
-    /// The decoded value of a filter, which may be empty: it is none then.
+    /// Returns the decoded value of a filter; `None` if it is empty.
     fn filter(&mut self, name: &'static str) -> Option<Cow<'a, str>> {
         self.value(name).filter(|value| !value.is_empty())
     }
 
-    /// The decoded value of a parameter; `None` if it is not there or refused.
+    /// Returns the decoded value of a parameter; `None` if it is missing or refused.
     fn value(&mut self, name: &'static str) -> Option<Cow<'a, str>> {
         let decoded = |raw: &'a str| -> Option<Cow<'a, str>> {
             if raw.contains('+') {
@@ -128,7 +168,7 @@ impl<'a> Parameters<'a> {
         text
     }
 
-    /// A whole number in decimal digits.
+    /// Returns a whole number in decimal digits.
     fn number(&mut self, name: &'static str, min: u64, max: u64, default: u64) -> u64 {
         let Some(text) = self.value(name) else {
             return default;

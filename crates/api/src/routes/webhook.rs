@@ -1,75 +1,73 @@
-//! `POST /webhook`: raw bytes and headers down to ingest, a receipt or an error up.
+//! `POST /webhook`: the raw bytes and headers go to ingest; a receipt or an error comes back.
 
 use std::rc::Rc;
 use std::time::Duration;
 
 use actix_web::http::header::CONTENT_LENGTH;
 use actix_web::web::{Bytes, BytesMut, Data, Payload};
-use actix_web::{HttpRequest, HttpResponse};
-use domain::ingest::{IngestError, Outcome};
-use futures_util::{Stream, StreamExt};
+use actix_web::{HttpMessage, HttpRequest, HttpResponse};
+use domain::ingest::{IngestError, Outcome, Receipt};
+use domain::payload;
+use domain::signature::Refusal;
+use domain::source::SourceName;
+use domain::store::{StoreError, StoreErrorKind};
 use serde::Serialize;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::Instant;
 use utoipa::openapi::{ObjectBuilder, RefOr, Schema, Type};
 use utoipa::{PartialSchema, ToSchema};
 
+use crate::access::refusals::TooMany;
+use crate::config::BODY_BYTES_MAX_DEFAULT;
 use crate::error::ApiError;
-use crate::limits::bodies::BodyMemory;
-use crate::router::result_of;
+use crate::limits::bodies::{BODIES, BodyMemory, CLIENT_BODIES};
+use crate::middleware::marks;
 use crate::routes::messages::{EXAMPLE, NewMessageBody};
-use crate::server::App;
+use crate::routes::pace::{BODY_BYTES_PER_PERIOD_MIN, BODY_PERIOD, BODY_TIME_MAX, Pace};
+use crate::state::App;
 use crate::transport::connection::Turn;
+use crate::webhook_result::WebhookResult;
 
-/// From the head of a request to the end of its body: a megabyte over the slowest phone network
-/// takes less, and who takes longer keeps a connection from others.
-pub(crate) const BODY_TIME_MAX: Duration = Duration::from_secs(10);
+/// Path of [`receive`].
+pub(crate) const PATH: &str = "/webhook";
 
-/// A body brings at least [`BODY_BYTES_PER_PERIOD_MIN`] in each period, or its end: one that stalls holds memory for
-/// nothing. Two lost packets in a row delay it by less.
-pub(crate) const BODY_PERIOD: Duration = Duration::from_secs(5);
-
-/// See [`BODY_PERIOD`]. What is smaller has to come whole within the first.
-pub(crate) const BODY_BYTES_PER_PERIOD_MIN: usize = 16 << 10;
-
-/// What a body's buffer has at first, whatever length its head claims: a claim costs nothing.
+/// Bytes that the buffer of a body has at first, whatever length its head claims: a claim costs nothing.
 const BODY_BYTES_RESERVED: usize = 4 << 10;
 
-/// Tells a sender whether its message was new. The body does not: to a sender both are one success.
+/// Header that tells a sender whether its message was new. The body does not: to a sender both are a success.
 const RESULT_HEADER: &str = "x-webhook-result";
 
-/// Either way the message is stored, once.
+/// Body of a success.
 #[derive(Serialize, ToSchema)]
 #[serde(tag = "status", rename_all = "snake_case")]
 enum Received {
     Ok,
 }
 
-/// The values of [`RESULT_HEADER`].
-struct WebhookResult;
+/// Schema of [`RESULT_HEADER`].
+struct ResultHeader;
 
-impl PartialSchema for WebhookResult {
+impl PartialSchema for ResultHeader {
     fn schema() -> RefOr<Schema> {
-        let results = [Outcome::Created, Outcome::Duplicate].map(result_of);
+        let results = [Outcome::Created, Outcome::Duplicate].map(|o| WebhookResult::from(o).as_str());
         ObjectBuilder::new().schema_type(Type::String).enum_values(Some(results)).into()
     }
 }
 
-impl ToSchema for WebhookResult {}
+impl ToSchema for ResultHeader {}
 
 /// Receive a message
 ///
-/// The signature is looked at before the body is, and the answer is 200 only when the message is on disk.
-/// Sending it again is safe: what has the same `message_id` is answered 200, too, and the first one is kept
-/// untouched.
-#[utoipa::path(post, path = "/webhook",
+/// The signature is checked before the body, and the answer is 200 only when the message is on disk. Sending a message
+/// again is safe: a repeat of a `message_id` is answered 200, too, and the first message is kept unchanged.
+#[utoipa::path(post, path = PATH,
     params(("X-Signature" = String, Header,
         description = "HMAC-SHA256 of the raw body under the shared secret, in hex.",
         pattern = "^[0-9A-Fa-f]{64}$")),
     request_body(content = NewMessageBody, content_type = "application/json",
-        description = "Other fields are ignored, and so is the content type. At most `BODY_BYTES_MAX` bytes.",
+        description = "At most `BODY_BYTES_MAX` bytes. Other fields and the content type are ignored.",
         example = json!(EXAMPLE)),
     responses((status = 200, description = "The message is on disk.", body = Received,
-        headers(("x-webhook-result" = inline(WebhookResult), description = "Whether it was new.")),
+        headers(("x-webhook-result" = inline(ResultHeader), description = "`created` if the message is new.")),
         example = json!(Received::Ok)))
 )]
 pub(crate) async fn receive(
@@ -77,38 +75,64 @@ pub(crate) async fn receive(
     payload: Payload,
     app: Data<App>,
 ) -> Result<HttpResponse, ApiError> {
-    let headers: Vec<(&str, &[u8])> =
-        request.headers().iter().map(|(name, value)| (name.as_str(), value.as_bytes())).collect();
-    // What no body can mend is not worth waiting for one.
-    app.ingest.check_headers(&app.source, &headers).map_err(|error| refusal(error, &app, &request))?;
-    // The memory is the body's until the message is answered.
-    let (body, _memory) = {
-        let _reading = request.conn_data::<Rc<Turn>>().expect("every connection has one").read_body();
-        read(&request, payload, &app).await?
+    let received = receive_from(SourceName::DEFAULT, &request, payload, &app).await;
+    let mark: marks::Webhook = match &received {
+        Ok(receipt) => receipt.into(),
+        Err(error) => error.into(),
     };
-    let receipt = app
-        .ingest
-        .receive(&app.source, &headers, body)
-        .await
-        .map_err(|error| refusal(error, &app, &request))?;
-
-    let mut response =
-        HttpResponse::Ok().insert_header((RESULT_HEADER, result_of(receipt.outcome))).json(Received::Ok);
-    response.extensions_mut().insert(receipt);
-    Ok(response)
+    let result = mark.result;
+    request.extensions_mut().insert(mark);
+    received.map(|_| HttpResponse::Ok().insert_header((RESULT_HEADER, result.as_str())).json(Received::Ok))
 }
 
-/// A wrong signature is counted against its client, and answered otherwise once there were too many.
+/// Returns every error of this path.
+pub(crate) fn errors() -> Vec<ApiError> {
+    let busy = StoreError::new(StoreErrorKind::Busy, "append messages", "the queue is full");
+    vec![
+        ApiError::Incomplete,
+        ApiError::Ingest(IngestError::Refused(Refusal::Mismatch)),
+        ApiError::TooSlow { bytes: None, secs: BODY_TIME_MAX.as_secs() },
+        ApiError::TooSlow { bytes: Some(BODY_BYTES_PER_PERIOD_MIN), secs: BODY_PERIOD.as_secs() },
+        ApiError::TooLarge { max: BODY_BYTES_MAX_DEFAULT.parse().expect("the default is a number") },
+        ApiError::Ingest(payload::decode(b"{}").expect_err("every field is missing").into()),
+        ApiError::TooManyRefusals(TooMany { retry_after: Duration::ZERO }),
+        ApiError::Store(busy),
+        BODIES.into(),
+        CLIENT_BODIES.into(),
+        ApiError::Ingest(IngestError::NoSecret),
+    ]
+}
+
+async fn receive_from(
+    source: &str,
+    request: &HttpRequest,
+    payload: Payload,
+    app: &App,
+) -> Result<Receipt, ApiError> {
+    let source = app.sources.get(source).ok_or(ApiError::NotFound)?;
+    let headers: Vec<(&str, &[u8])> =
+        request.headers().iter().map(|(name, value)| (name.as_str(), value.as_bytes())).collect();
+    // Wrong headers are refused before the body has come: no body makes them right.
+    app.ingest.check_headers(source, &headers).map_err(|error| refusal(error, app, request))?;
+    // The memory is held until the message is stored.
+    let (body, _memory) = {
+        let _reading = request.conn_data::<Rc<Turn>>().expect("every connection has one").read_body();
+        read(request, payload, app).await?
+    };
+    app.ingest.receive(source, &headers, body).await.map_err(|error| refusal(error, app, request))
+}
+
+/// Counts a wrong signature against its client, and answers it differently after too many.
 fn refusal(error: IngestError, app: &App, request: &HttpRequest) -> ApiError {
     if let IngestError::Refused(_) = error
-        && let Err(wait) = app.door.count_refusal(request)
+        && let Err(too_many) = app.refusals.count(app.client(request))
     {
-        return ApiError::TooManyRefusals { retry_secs: wait.as_secs() + 1 };
+        return too_many.into();
     }
     error.into()
 }
 
-/// The whole body and its memory, or an error as soon as it is clear that it is too large or too slow.
+/// Reads the whole body; fails as soon as it is clear that it is too large or too slow.
 async fn read<'a>(
     request: &HttpRequest,
     mut payload: Payload,
@@ -121,7 +145,7 @@ async fn read<'a>(
     if claimed.is_some_and(|n| n > bytes_max as u64) {
         return Err(too_large);
     }
-    let mut memory = app.budgets.bodies.begin(app.door.client(request))?;
+    let mut memory = app.budgets.bodies.begin(app.client(request))?;
     let mut body = BytesMut::with_capacity(BODY_BYTES_RESERVED);
     let mut pace = Pace::new(Instant::now());
     while let Some(chunk) = pace.next_of(&mut payload).await? {
@@ -133,47 +157,4 @@ async fn read<'a>(
         body.extend_from_slice(&chunk);
     }
     Ok((body.freeze(), memory))
-}
-
-/// How fast a body comes.
-struct Pace {
-    deadline: Instant,
-    period_end: Instant,
-    period_bytes: usize,
-}
-
-impl Pace {
-    fn new(now: Instant) -> Self {
-        Self { deadline: now + BODY_TIME_MAX, period_end: now + BODY_PERIOD, period_bytes: 0 }
-    }
-
-    /// The next part of a body, or [`ApiError::TooSlow`].
-    async fn next_of<T>(
-        &mut self,
-        payload: &mut (impl Stream<Item = Result<Bytes, T>> + Unpin),
-    ) -> Result<Option<Result<Bytes, T>>, ApiError> {
-        loop {
-            match timeout_at(self.period_end.min(self.deadline), payload.next()).await {
-                Ok(part) => {
-                    if let Some(Ok(bytes)) = &part {
-                        self.period_bytes += bytes.len();
-                    }
-                    return Ok(part);
-                }
-                Err(_) if self.deadline <= self.period_end => {
-                    return Err(ApiError::TooSlow { bytes: None, secs: BODY_TIME_MAX.as_secs() });
-                }
-                Err(_) if self.period_bytes < BODY_BYTES_PER_PERIOD_MIN => {
-                    return Err(ApiError::TooSlow {
-                        bytes: Some(BODY_BYTES_PER_PERIOD_MIN),
-                        secs: BODY_PERIOD.as_secs(),
-                    });
-                }
-                Err(_) => {
-                    self.period_end += BODY_PERIOD;
-                    self.period_bytes = 0;
-                }
-            }
-        }
-    }
 }

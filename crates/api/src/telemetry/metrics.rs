@@ -1,4 +1,4 @@
-//! The metrics: names, meanings and buckets are all here.
+//! Metrics: all names, meanings and buckets, except those of [usage](super::usage).
 
 use std::path::Path;
 use std::sync::Arc;
@@ -7,41 +7,38 @@ use std::time::Duration;
 use domain::event::{CommitReport, StoreEvent};
 use domain::time::Timestamp;
 use domain::usage::StoreUsage;
-use prometheus::core::{Collector, Desc};
+use prometheus::core::Collector;
 use prometheus::process_collector::ProcessCollector;
-use prometheus::proto::MetricFamily;
 use prometheus::{
-    Encoder, Gauge, GaugeVec, Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, Opts, Registry,
+    Encoder, GaugeVec, Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, Opts, Registry,
     TextEncoder,
 };
 
-use crate::middleware::observe::UNKNOWN_PATH;
-use crate::openapi;
+use super::usage::UsageCollector;
 use crate::transport::places::PlaceMetrics;
+use crate::webhook_result::WebhookResult;
 
-/// Every value of `result`.
-pub const WEBHOOK_RESULTS: [&str; 7] = [
-    "created",
-    "duplicate",
-    "invalid_signature",
-    "validation_error",
-    "too_large",
-    "unavailable",
-    "incomplete",
-];
+/// `path` of `http_requests_total` for every unknown path, so that a scanner creates no series.
+pub(crate) const UNKNOWN_PATH: &str = "unknown";
 
-/// Every value of `kind` of what expires.
+/// Largest bucket of `hookkeeper_commit_batch_messages`: the largest batch.
+pub(crate) const COMMIT_MESSAGES_BUCKET_MAX: usize = 1 << (COMMIT_MESSAGES_BUCKETS - 1);
+
+/// Buckets of `hookkeeper_commit_batch_messages`, each twice the one before.
+const COMMIT_MESSAGES_BUCKETS: usize = 10;
+
+/// Every value of `kind` of `hookkeeper_expired_total`.
 pub const EXPIRED_KINDS: [&str; 2] = ["message", "key"];
 
-/// Milliseconds: from an answer without a flush to the longest wait that a sender puts up with.
+/// Buckets in milliseconds: from an answer without a flush to the longest wait that a sender accepts.
 const LATENCY_MS_BUCKETS: [f64; 16] =
     [0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 25.0, 50.0, 100.0, 250.0, 500.0, 1000.0, 2500.0, 5000.0, 10000.0];
 
-/// Seconds: from a fast SSD's flush to a disk that is stuck.
+/// Buckets in seconds: from the flush of a fast SSD to a disk that is stuck.
 const COMMIT_SECONDS_BUCKETS: [f64; 13] =
     [0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.5, 1.0, 5.0];
 
-/// All metrics of the process. Cheap to clone: they are shared.
+/// Metrics of the process. A clone is cheap and shares them.
 #[derive(Clone)]
 pub struct Metrics {
     registry: Registry,
@@ -65,10 +62,10 @@ pub struct Metrics {
 }
 
 impl Metrics {
-    /// Registers them all, at zero.
+    /// Registers all metrics, at zero.
     ///
     /// # Errors
-    /// A name is not valid or there twice, which a test would have shown.
+    /// A name is not valid or registered twice, which a test would have shown.
     pub fn new() -> prometheus::Result<Self> {
         let registry = Registry::new();
         let metrics = Self {
@@ -77,36 +74,39 @@ impl Metrics {
                 &["path", "status"],
             )?,
             webhook_requests: IntCounterVec::new(
-                Opts::new("webhook_requests_total", "POSTs to the webhook, by what became of them."),
+                Opts::new("webhook_requests_total", "POSTs to the webhook, by result."),
                 &["result"],
             )?,
             request_latency: Histogram::with_opts(
-                HistogramOpts::new("request_latency_ms", "Milliseconds from a request's head to its answer.")
-                    .buckets(LATENCY_MS_BUCKETS.to_vec()),
+                HistogramOpts::new(
+                    "request_latency_ms",
+                    "Milliseconds from the head of a request to its answer.",
+                )
+                .buckets(LATENCY_MS_BUCKETS.to_vec()),
             )?,
             webhook_seconds: Histogram::with_opts(
                 HistogramOpts::new(
                     "hookkeeper_webhook_seconds",
-                    "Duration of one POST to the webhook, from its head to its answer, whatever that is.",
+                    "Duration of a POST to the webhook, from its head to its answer, with any result.",
                 )
                 .buckets(LATENCY_MS_BUCKETS.map(|ms| ms / 1000.0).to_vec()),
             )?,
             commit_batch: Histogram::with_opts(
                 HistogramOpts::new(
                     "hookkeeper_commit_batch_messages",
-                    "Messages of one commit, repeats included.",
+                    "Messages of a commit, repeats included.",
                 )
-                .buckets(prometheus::exponential_buckets(1.0, 2.0, 10)?),
+                .buckets(prometheus::exponential_buckets(1.0, 2.0, COMMIT_MESSAGES_BUCKETS)?),
             )?,
             commit_seconds: Histogram::with_opts(
-                HistogramOpts::new("hookkeeper_commit_seconds", "Duration of one commit, flush included.")
+                HistogramOpts::new("hookkeeper_commit_seconds", "Duration of a commit, flush included.")
                     .buckets(COMMIT_SECONDS_BUCKETS.to_vec()),
             )?,
             commit_failures: IntCounter::new("hookkeeper_commit_failures_total", "Commits that failed.")?,
             expired: IntCounterVec::new(
                 Opts::new(
                     "hookkeeper_expired_total",
-                    "Messages, and keys of messages, that were removed because they are kept no longer.",
+                    "Expired messages and expired keys of messages that were removed.",
                 ),
                 &["kind"],
             )?,
@@ -116,7 +116,7 @@ impl Metrics {
             )?,
             search_index_rebuilds: IntCounter::new(
                 "hookkeeper_search_index_rebuilds_total",
-                "Times that the index of texts was found damaged and made anew.",
+                "Rebuilds of the text index because it was damaged or did not match the database.",
             )?,
             log_lines_lost: IntCounter::new(
                 "hookkeeper_log_lines_lost_total",
@@ -134,32 +134,29 @@ impl Metrics {
             handshakes: PlaceMetrics::new(&registry, "hookkeeper_handshakes", "TLS handshakes under way")?,
             unindexed_texts: IntGauge::new(
                 "hookkeeper_unindexed_texts",
-                "Messages that the index of texts does not have yet, as of the last look.",
+                "Messages that are not in the text index yet, read every 15 s.",
             )?,
             certificate_expiry: GaugeVec::new(
                 Opts::new(
                     "hookkeeper_tls_certificate_expiry_timestamp_seconds",
-                    "Unix time at which the certificate of TLS_CERT ends.",
+                    "Unix time at which the certificate in TLS_CERT expires.",
                 ),
                 &["file"],
             )?,
             registry,
         };
         let build = IntGauge::with_opts(
-            Opts::new("hookkeeper_build_info", "Always 1; the labels say which build runs.")
+            Opts::new("hookkeeper_build_info", "Always 1; the labels name the running build.")
                 .const_label("version", env!("CARGO_PKG_VERSION"))
                 .const_label("commit", env!("HOOKKEEPER_COMMIT")),
         )?;
         build.set(1);
-        // A series that is there from the start can be rated from the start.
-        for result in WEBHOOK_RESULTS {
-            metrics.webhook_requests.with_label_values(&[result]);
+        // A series must exist from the start, or its first increase is lost to rate().
+        for result in WebhookResult::ALL {
+            metrics.webhook_requests.with_label_values(&[result.as_str()]);
         }
         for kind in EXPIRED_KINDS {
             metrics.expired.with_label_values(&[kind]);
-        }
-        for (path, status) in openapi::answers() {
-            metrics.http_requests.with_label_values(&[&path, &status]);
         }
         metrics.http_requests.with_label_values(&[UNKNOWN_PATH, "404"]);
         let collectors: Vec<Box<dyn Collector>> = vec![
@@ -187,20 +184,27 @@ impl Metrics {
         Ok(metrics)
     }
 
-    /// Watches what the store takes up, from now on at every scrape.
+    /// Begins the series of these answers, given by path and status, at zero.
+    pub fn begin_answers(&self, answers: impl IntoIterator<Item = (String, String)>) {
+        for (path, status) in answers {
+            self.http_requests.with_label_values(&[&path, &status]);
+        }
+    }
+
+    /// Reads the usage of the store at every scrape from now on.
     ///
     /// # Errors
-    /// A store is watched already.
+    /// The usage of a store is read already.
     pub fn watch(&self, store: Arc<dyn StoreUsage>) -> prometheus::Result<()> {
         self.registry.register(Box::new(UsageCollector::new(store)?))
     }
 
-    /// What is counted of connections.
+    /// Returns the metrics of connections.
     pub(crate) fn connections(&self) -> PlaceMetrics {
         self.connections.clone()
     }
 
-    /// What is counted of TLS handshakes.
+    /// Returns the metrics of TLS handshakes.
     pub(crate) fn handshakes(&self) -> PlaceMetrics {
         self.handshakes.clone()
     }
@@ -211,24 +215,24 @@ impl Metrics {
         self.request_latency.observe(latency.as_secs_f64() * 1000.0);
     }
 
-    /// Counts what became of one POST to the webhook.
-    pub fn webhook(&self, result: &str, latency: Duration) {
-        self.webhook_requests.with_label_values(&[result]).inc();
+    /// Counts one webhook.
+    pub fn webhook(&self, result: WebhookResult, latency: Duration) {
+        self.webhook_requests.with_label_values(&[result.as_str()]).inc();
         self.webhook_seconds.observe(latency.as_secs_f64());
     }
 
-    /// Notes how many messages the index of texts does not have.
+    /// Notes how many messages are not in the text index.
     pub fn set_unindexed_texts(&self, n: u64) {
         self.unindexed_texts.set(i64::try_from(n).unwrap_or(i64::MAX));
     }
 
-    /// Notes when the certificate in a file ends.
+    /// Notes when the certificate in a file expires.
     pub fn set_certificate_expiry(&self, file: &Path, at: i64) {
         // Exact until the year 285 million.
         self.certificate_expiry.with_label_values(&[&*file.to_string_lossy()]).set(at as f64);
     }
 
-    /// For the log to count in.
+    /// Returns the counter of lost log lines.
     #[must_use]
     pub fn log_lines_lost(&self) -> IntCounter {
         self.log_lines_lost.clone()
@@ -251,7 +255,7 @@ impl Metrics {
         }
     }
 
-    /// Counts what the store did by itself.
+    /// Counts an event of the store.
     pub fn happened(&self, event: &StoreEvent) {
         match event {
             StoreEvent::Expired { messages, keys } => {
@@ -270,83 +274,13 @@ impl Metrics {
         self.ready.set(ready.into());
     }
 
-    /// All of it in the text format of Prometheus, version 0.0.4.
+    /// Returns all metrics in the text format of Prometheus, version 0.0.4.
     ///
     /// # Errors
-    /// A metric has no values, which none of ours is without.
+    /// A metric has no values, which does not happen.
     pub fn render(&self) -> prometheus::Result<Vec<u8>> {
         let mut text = Vec::with_capacity(16 << 10);
         TextEncoder::new().encode(&self.registry.gather(), &mut text)?;
         Ok(text)
-    }
-}
-
-/// Reads the store's usage when Prometheus asks.
-struct UsageCollector {
-    store: Arc<dyn StoreUsage>,
-    queue_depth: IntGauge,
-    queue_capacity: IntGauge,
-    store_bytes: IntGauge,
-    last_backup: Gauge,
-    wal_bytes: IntGauge,
-    disk_free_bytes: IntGauge,
-    disk_size_bytes: IntGauge,
-}
-
-impl UsageCollector {
-    fn new(store: Arc<dyn StoreUsage>) -> prometheus::Result<Self> {
-        Ok(Self {
-            store,
-            queue_depth: IntGauge::new("hookkeeper_queue_depth", "Deliveries that wait for a commit.")?,
-            queue_capacity: IntGauge::new("hookkeeper_queue_capacity", "Deliveries that may wait.")?,
-            store_bytes: IntGauge::new("hookkeeper_store_bytes", "Size of all files of the database.")?,
-            last_backup: Gauge::new(
-                "hookkeeper_last_backup_timestamp_seconds",
-                "Unix time of the last backup; not there before the first.",
-            )?,
-            wal_bytes: IntGauge::new("hookkeeper_wal_bytes", "Size of the write-ahead log.")?,
-            disk_free_bytes: IntGauge::new(
-                "hookkeeper_disk_free_bytes",
-                "What is left on the file system of the database.",
-            )?,
-            disk_size_bytes: IntGauge::new(
-                "hookkeeper_disk_size_bytes",
-                "Size of the file system of the database.",
-            )?,
-        })
-    }
-
-    fn gauges(&self) -> [&IntGauge; 6] {
-        [
-            &self.queue_depth,
-            &self.queue_capacity,
-            &self.store_bytes,
-            &self.wal_bytes,
-            &self.disk_free_bytes,
-            &self.disk_size_bytes,
-        ]
-    }
-}
-
-impl Collector for UsageCollector {
-    fn desc(&self) -> Vec<&Desc> {
-        self.gauges().into_iter().flat_map(Collector::desc).chain(self.last_backup.desc()).collect()
-    }
-
-    fn collect(&self) -> Vec<MetricFamily> {
-        let usage = self.store.usage();
-        let gauge = |n: u64| i64::try_from(n).unwrap_or(i64::MAX);
-        self.queue_depth.set(gauge(usage.queue_depth as u64));
-        self.queue_capacity.set(gauge(usage.queue_capacity as u64));
-        self.store_bytes.set(gauge(usage.store_bytes));
-        self.wal_bytes.set(gauge(usage.wal_bytes));
-        self.disk_free_bytes.set(gauge(usage.disk_free_bytes));
-        self.disk_size_bytes.set(gauge(usage.disk_size_bytes));
-        let mut families: Vec<_> = self.gauges().into_iter().flat_map(Collector::collect).collect();
-        if let Some(at) = usage.last_backup {
-            self.last_backup.set(at.as_secs_f64());
-            families.extend(self.last_backup.collect());
-        }
-        families
     }
 }

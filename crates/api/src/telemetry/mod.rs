@@ -1,5 +1,7 @@
-//! What an operator sees: log lines and metrics.
+//! Telemetry: the log and the metrics.
 
 pub mod log;
 pub mod metrics;
 pub(crate) mod stdout;
+pub(crate) mod store_events;
+mod usage;

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 
 use listenfd::ListenFd;
 
-use crate::server as app;
+use crate::transport::tcp;
 
 /// In front of the path of a unix socket.
 const UNIX: &str = "unix:";
@@ -112,7 +112,7 @@ impl Listening {
     /// The address is taken, or not this machine's; the file can't be made.
     pub fn on(address: &Address) -> io::Result<Self> {
         match address {
-            Address::Tcp(addr) => Self::new(Listener::Tcp(app::bind(*addr)?), None),
+            Address::Tcp(addr) => Self::new(Listener::Tcp(tcp::bind(*addr)?), None),
             Address::Unix(path) => {
                 let (listener, file) = bind_unix(path)?;
                 Self::new(Listener::Unix(listener), Some(file))
@@ -137,8 +137,8 @@ impl Listening {
                 Ok(tcp) => tcp.map(Listener::Tcp),
                 Err(_) => passed.take_unix_listener(n)?.map(Listener::Unix),
             };
-            if let Some(Listener::Tcp(tcp)) = &listener {
-                app::cut_unread(tcp)?;
+            if let Some(Listener::Tcp(socket)) = &listener {
+                tcp::cut_unread(socket)?;
             }
             listeners.extend(listener.map(|listener| Self::new(listener, None)).transpose()?);
         }

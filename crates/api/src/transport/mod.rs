@@ -7,4 +7,5 @@ pub(crate) mod head;
 pub mod listener;
 pub mod open_files;
 pub(crate) mod places;
+pub mod tcp;
 pub mod tls;

@@ -10,7 +10,7 @@ use std::time::Instant;
 use futures_util::task::AtomicWaker;
 use prometheus::{IntCounter, IntGauge, Registry};
 
-use crate::access::refusals::network_of;
+use crate::access::client_addr::network_of;
 
 /// One in so many places is kept for those who have been told to go and have not gone yet.
 const PARTS_FOR_LEAVING: usize = 16;

@@ -1,4 +1,4 @@
 //! Workers: tasks that run beside the requests.
 
-pub mod retention;
-pub mod text_index;
+pub(crate) mod retention;
+pub(crate) mod text_index;

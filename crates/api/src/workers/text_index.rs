@@ -1,4 +1,5 @@
-//! How far the index of texts is behind. A scrape does not ask for it, because a question may have to wait for its turn.
+//! Backlog of the text index, for the metrics. A scrape does not read it, because a query may have to wait for a read
+//! connection.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -7,12 +8,12 @@ use domain::usage::StoreUsage;
 
 use crate::telemetry::metrics::Metrics;
 
-/// As often as Prometheus usually asks.
-const LOOK_EVERY: Duration = Duration::from_secs(15);
+/// Time between two reads: Prometheus's usual interval.
+const READ_EVERY: Duration = Duration::from_secs(15);
 
-/// Looks again and again, and keeps what it saw last if it can't.
-pub async fn watch(store: Arc<dyn StoreUsage>, metrics: Metrics) {
-    let mut ticks = actix_web::rt::time::interval(LOOK_EVERY);
+/// Reads the backlog again and again. If that fails, the last value stays.
+pub(crate) async fn watch(store: Arc<dyn StoreUsage>, metrics: Metrics) {
+    let mut ticks = actix_web::rt::time::interval(READ_EVERY);
     loop {
         ticks.tick().await;
         if let Ok(n) = store.unindexed_texts().await {
