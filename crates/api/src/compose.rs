@@ -39,11 +39,11 @@ const _: () =
 pub struct AppSettings {
     /// Key of the default source; without one its webhooks are refused.
     pub webhook_secret: Option<Secret>,
-    /// Token that a request must carry to read what is stored.
+    /// Token that queries must carry.
     pub api_token: Option<Secret>,
     /// Proxies whose `X-Forwarded-For` is believed.
     pub trusted_proxies: Vec<IpNet>,
-    /// Host names under which requests are answered without a token.
+    /// Host names under which queries are answered without a token.
     pub allowed_hosts: Vec<String>,
     /// Largest request body, in bytes.
     pub body_bytes_max: usize,
@@ -116,7 +116,7 @@ impl Composed {
         actix_web::rt::spawn(retention::expire_hourly(self.retention, store, SystemClock, log.clone()));
     }
 
-    /// Stores what was accepted, and closes the store.
+    /// Commits the accepted messages and closes the store.
     pub async fn close(&self) {
         self.store.close().await;
     }

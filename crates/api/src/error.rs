@@ -43,13 +43,13 @@ pub enum ApiError {
         /// Methods of the path, for `Allow`.
         allow: &'static str,
     },
-    /// The request may not read what is stored.
+    /// The query is denied.
     #[error(transparent)]
     Denied(#[from] Denied),
     /// The service is not ready.
     #[error("{reason}")]
     NotReady {
-        /// What is missing.
+        /// Everything that is missing.
         reason: String,
         /// True if the client may read the reason.
         is_told: bool,
@@ -216,7 +216,7 @@ impl ResponseError for ApiError {
         }
     }
 
-    /// Tells the client only what it can act on; internal causes are for the log.
+    /// Returns an answer that helps the client; internal causes are only in the log.
     fn error_response(&self) -> HttpResponse<BoxBody> {
         let mut response = HttpResponse::build(self.status_code());
         match self {

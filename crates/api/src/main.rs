@@ -1,4 +1,4 @@
-//! Arguments → configuration → command; exit codes: 0 done, 1 failed, 2 wrongly asked.
+//! Arguments select a command. Exit codes: 0 success, 1 failure, 2 invalid arguments or configuration.
 
 use std::io::Write;
 use std::process::ExitCode;
@@ -8,8 +8,8 @@ use api::commands::{selftest, send, serve, sign, version};
 use clap::{CommandFactory, Parser, Subcommand};
 use mimalloc::MiMalloc;
 
-/// A message is allocated by the thread that receives it and freed by the one that writes it: other allocators
-/// make these wait for each other.
+/// Allocator of all threads. A message is allocated by the thread that receives it and freed by the thread that writes
+/// it; with other allocators these wait for each other.
 #[global_allocator]
 static ALLOCATOR: MiMalloc = MiMalloc;
 
@@ -66,7 +66,7 @@ fn main() -> ExitCode {
     let Err(error) = done else {
         return ExitCode::SUCCESS;
     };
-    // Nowhere is left to report a standard error that is closed.
+    // A closed standard error leaves nowhere to report to.
     let _ = writeln!(std::io::stderr(), "hookkeeper: {error}");
     match error {
         commands::Error::Config(_) | commands::Error::Tls(_) => ExitCode::from(2),

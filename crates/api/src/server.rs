@@ -71,7 +71,7 @@ pub struct ConnectionLimits {
 }
 
 /// Serves `app` until the returned server is stopped. A TCP listener uses TLS if there is a `tls`. When the limit of
-/// connections is reached, the one that has idled longest makes room.
+/// connections is reached, the one that has idled longest is closed.
 ///
 /// # Errors
 /// The listener can't be used.
@@ -160,7 +160,7 @@ impl Entrance {
     }
 }
 
-/// Returns the service of one connection: what `actix_web::HttpServer` builds, but around our connections.
+/// Returns the service of one connection, built as `actix_web::HttpServer` builds it, but around our [`Connection`].
 fn http<IO: Socket + 'static>(
     app: Data<App>,
     traffic: Traffic,

@@ -1,4 +1,4 @@
-//! State of the service: all that a request can reach.
+//! State of the service, which every request can reach.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -22,7 +22,7 @@ use crate::telemetry::metrics::Metrics;
 /// the store answers at once.
 const LISTINGS_BYTES_MAX: usize = 64 << 20;
 
-/// All that a request can reach. [`compose`](crate::compose) puts it together.
+/// State that every request can reach. `compose` puts it together.
 pub struct App {
     /// Sources of webhooks.
     pub(crate) sources: Sources,
@@ -34,9 +34,9 @@ pub struct App {
     pub(crate) log: Logger,
     /// Metrics.
     pub(crate) metrics: Metrics,
-    /// Token that a request must carry to read what is stored; `None` if any may.
+    /// Token that queries must carry; `None` leaves them open.
     pub(crate) token: Option<Token>,
-    /// Host names under which requests are answered without a token.
+    /// Host names under which queries are answered without a token.
     pub(crate) allowed_hosts: AllowedHosts,
     /// Proxies whose `X-Forwarded-For` is believed.
     pub(crate) trusted_proxies: TrustedProxies,

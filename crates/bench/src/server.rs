@@ -1,4 +1,4 @@
-//! The server under measurement: the real one, with one of three stores below it.
+//! Server under measurement: the real one, on one of three stores.
 
 use std::io;
 use std::path::PathBuf;
@@ -24,11 +24,11 @@ pub(crate) const SECRET: &str = "benchsecret";
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub(crate) enum StoreKind {
-    /// The product: whatever waits is committed together
+    /// As in the product: one commit for all waiting messages
     Group,
     /// One commit per request
     Single,
-    /// No store: what HTTP, signature, validation, log and metrics cost without it
+    /// No store: the cost of HTTP, signature, validation, log and metrics alone
     None,
 }
 
@@ -38,15 +38,15 @@ pub(crate) struct Args {
     store: StoreKind,
     #[arg(long)]
     database: PathBuf,
-    /// Milliseconds that each commit takes beside what the disk takes
+    /// Milliseconds added to each commit
     #[arg(long, default_value_t = 0)]
     flush_extra_ms: u64,
-    /// At once, begin to remove the messages up to this place in the order of arrival
+    /// At the start, begin to remove the messages up to this place in the order of arrival
     #[arg(long)]
     messages_to: Option<i64>,
 }
 
-/// Says that it stored, and does not.
+/// Store that answers as if it stored, but keeps nothing.
 #[derive(Default)]
 struct NoStore {
     n_messages: AtomicI64,
@@ -75,7 +75,7 @@ impl MessageQuery for NoStore {
     }
 }
 
-/// Serves on a free port and prints the address; ends when it is killed.
+/// Serves on a free port and prints the address, until it is killed.
 pub(crate) fn run(args: &Args) -> Result<(), BenchError> {
     let metrics = Metrics::new()?;
     let (log, _guard) = log::start(slog::Level::Info, io::sink(), metrics.log_lines_lost())?;
@@ -96,7 +96,7 @@ pub(crate) fn run(args: &Args) -> Result<(), BenchError> {
                     path: args.database.clone(),
                     batch_messages_max: if kind == StoreKind::Single { 1 } else { BATCH_MESSAGES_MAX },
                     on_commit: Box::new(move |report| {
-                        // The answers wait for this as they wait for the disk.
+                        // Answers wait for this as they wait for the disk.
                         thread::sleep(flush_extra);
                         of_commits.committed(report);
                     }),

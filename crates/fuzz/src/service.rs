@@ -1,4 +1,4 @@
-//! The service under test: the real routes, store, log and metrics on a port and a folder of its own.
+//! Service under test: the real routes, store, log and metrics, with a port and a folder of its own.
 
 use std::collections::BTreeMap;
 use std::io::{Read, Write};
@@ -17,21 +17,21 @@ use api::transport::open_files::CONNECTIONS_MAX;
 use api::transport::tcp;
 use serde_json::Value;
 
-/// What webhooks are signed with.
+/// Key that webhooks are signed with.
 pub(crate) const SECRET: &[u8] = b"testsecret";
 
-/// The largest body: small, so that larger ones are found.
+/// Largest body: small, so that the fuzzer finds larger ones.
 pub(crate) const BODY_BYTES_MAX: usize = 8 << 10;
 
-/// An answer that takes longer is a hang.
+/// Longest time of an answer; a longer one is a hang.
 const ANSWER_TIME_MAX: Duration = Duration::from_secs(20);
 
-/// Most bytes of an error: 32 fields, 64 bytes of each (six times that if each is escaped) and what is said of it.
+/// Most bytes of an error: 32 fields with 64 bytes of each (six times that if each is escaped) and a text for each.
 const ERROR_BYTES_MAX: usize = 32 << 10;
 
 const HEADERS_MAX: usize = 32;
 
-/// A running service.
+/// Running service.
 pub(crate) struct Service {
     addr: SocketAddr,
     server: ServerHandle,
@@ -79,11 +79,11 @@ impl Service {
         Self { addr, server, thread, log }
     }
 
-    /// Sends the bytes on a connection of their own, and nothing more; returns all that is answered.
+    /// Sends only these bytes, on a new connection, and returns all answers.
     pub(crate) fn ask(&self, bytes: &[u8]) -> Vec<Answer> {
         let mut stream = TcpStream::connect(self.addr).unwrap();
         stream.set_read_timeout(Some(ANSWER_TIME_MAX)).unwrap();
-        // It may refuse and close before it has read all.
+        // The service may refuse and close before it has read all.
         let _ = stream.write_all(bytes).and_then(|()| stream.shutdown(Shutdown::Write));
         let mut received = Vec::new();
         if let Err(e) = stream.read_to_end(&mut received) {
@@ -100,7 +100,7 @@ impl Service {
         answers
     }
 
-    /// Stops it and returns its log, which nothing that was sent has broken.
+    /// Stops the service and returns its log, every line of which is JSON.
     pub(crate) fn stop(self) -> Vec<Value> {
         drop(self.server.stop(false));
         self.thread.join().unwrap();
@@ -110,7 +110,7 @@ impl Service {
     }
 }
 
-/// What the log is written to.
+/// Writer of the log.
 struct Lines(Arc<Mutex<Vec<u8>>>);
 
 impl Write for Lines {
@@ -123,7 +123,7 @@ impl Write for Lines {
     }
 }
 
-/// One answer.
+/// Answer.
 #[derive(Debug)]
 pub(crate) struct Answer {
     pub(crate) status: u16,
@@ -132,7 +132,7 @@ pub(crate) struct Answer {
 }
 
 impl Answer {
-    /// Reads the first answer; what follows it comes back.
+    /// Returns the first answer, and the bytes after it.
     fn read(bytes: &[u8]) -> (Self, &[u8]) {
         let mut headers = [httparse::EMPTY_HEADER; HEADERS_MAX];
         let mut head = httparse::Response::new(&mut headers);
@@ -146,14 +146,14 @@ impl Answer {
             .collect();
         let rest = &bytes[head_bytes..];
         let length = headers.get("content-length").map_or(0, |length| length.parse().unwrap());
-        // What answers HEAD has the length of a body, and none.
+        // The answer to HEAD has the length of a body, but no body.
         let is_head = rest.is_empty() || rest.starts_with(b"HTTP/1.");
         let (body, rest) = rest.split_at(if is_head { 0 } else { length });
         let body = String::from_utf8(body.to_vec()).unwrap();
         (Self { status: head.code.unwrap(), headers, body }, rest)
     }
 
-    /// What holds for every answer.
+    /// Checks the rules of every answer.
     fn check(&self) {
         assert!(matches!(self.status, 100 | 200 | 400..500), "{self:?}");
         let is_ours = self.headers.contains_key("x-request-id");

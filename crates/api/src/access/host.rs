@@ -1,4 +1,4 @@
-//! Host names under which requests are answered where no token protects what is stored.
+//! Host names under which queries are answered if no token protects them.
 //!
 //! A web page in an operator's browser can't read the answers of another site. But the owner of the page can let the
 //! page's own name resolve to 127.0.0.1 at the second look-up (DNS rebinding), and then the browser takes this service

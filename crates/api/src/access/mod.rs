@@ -1,4 +1,4 @@
-//! Access: where a request comes from, and what its client may read.
+//! Access: the client of a request, and its rights.
 
 pub(crate) mod client_addr;
 pub(crate) mod host;

@@ -11,7 +11,7 @@ use governor::{DefaultKeyedRateLimiter, Quota};
 use crate::access::client_addr::network_of;
 
 /// Wrong signatures of one client that are answered 401 at once; after that, five a second are. A sender whose secret
-/// was rotated makes fewer, and these are no load.
+/// was rotated sends fewer, and this many are no load.
 const REFUSALS_PER_MINUTE: NonZeroU32 = NonZeroU32::new(300).expect("it is not zero");
 
 /// Clients whose wrong signatures are counted, at some hundred bytes each. Those of more clients are refused, but not
@@ -43,8 +43,8 @@ impl Default for Refusals {
 }
 
 impl Refusals {
-    /// Counts a wrong signature. To be called only once a signature was found wrong, so that a right one never waits
-    /// for what others send from the same address.
+    /// Counts a wrong signature. To be called only once a signature was found wrong, so that a right one is
+    /// never held up by other requests from the same address.
     ///
     /// # Errors
     /// [`TooMany`].

@@ -1,4 +1,4 @@
-//! Rights of a request: to read what is stored, and to be told what is wrong inside.
+//! Rights of a request: to query, and to see internal causes.
 
 use actix_web::HttpRequest;
 use actix_web::http::header::HeaderMap;
@@ -9,7 +9,7 @@ use crate::access::token::Token;
 /// Headers that proxies add to a request.
 const PROXY_HEADERS: [&str; 4] = ["forwarded", "via", "x-forwarded-for", "x-real-ip"];
 
-/// Error: a request may not read what is stored.
+/// Error: a request may not query.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Denied {
     /// It has no token, or a wrong one.
@@ -22,11 +22,11 @@ pub enum Denied {
     UnknownHost,
 }
 
-/// Checks that a request may read what is stored.
+/// Checks that a request may query.
 ///
 /// # Errors
 /// [`Denied`].
-pub(crate) fn may_read(
+pub(crate) fn may_query(
     headers: &HeaderMap,
     token: Option<&Token>,
     allowed_hosts: &AllowedHosts,
@@ -38,8 +38,8 @@ pub(crate) fn may_read(
     }
 }
 
-/// Returns true if a request may be told what is wrong inside: it carries the token, or it comes from this machine and
-/// through no proxy.
+/// Returns true if a request may see internal causes: it carries the token, or it comes from this machine and through
+/// no proxy.
 pub(crate) fn is_insider(request: &HttpRequest, token: Option<&Token>, allowed_hosts: &AllowedHosts) -> bool {
     let headers = request.headers();
     let has_token = token.is_some_and(|token| token.is_in(headers));

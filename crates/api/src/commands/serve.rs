@@ -248,7 +248,7 @@ fn warn_of_open_doors(config: &Config, queries_addr: &Address, log: &Logger) {
     }
 }
 
-/// Returns the limit of connections; warns if the open-file limit makes it lower.
+/// Returns the limit of connections, and warns if the open-file limit lowers it.
 fn connections_max(log: &Logger) -> usize {
     let connections_max = open_files::connections_max();
     if connections_max < CONNECTIONS_MAX {

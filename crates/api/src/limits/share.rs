@@ -1,4 +1,4 @@
-//! Share of a client: a limit for all clients together comes with one for each, so that none takes what others need.
+//! Share of a client: each limit for all clients together comes with one for each, so that none starves the others.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;

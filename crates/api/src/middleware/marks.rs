@@ -1,4 +1,4 @@
-//! Marks that a handler leaves on its request: what the log line and the metrics say beyond status and time.
+//! Marks that a handler leaves on its request, for the log line and the metrics.
 
 use domain::ingest::{Outcome, Receipt};
 use domain::message::MessageId;

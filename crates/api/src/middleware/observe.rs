@@ -1,6 +1,6 @@
 //! Observation of every request: its id, its line in the log and its counts.
 //!
-//! It does not look at the path: what the line says of a webhook or a probe is a [mark](super::marks) of the handler.
+//! It does not look at the path: it knows a webhook or a probe by the [mark](super::marks) that the handler left.
 
 use std::net::IpAddr;
 use std::rc::Rc;
@@ -105,7 +105,7 @@ struct RequestLine<'a> {
     status: u16,
     latency_ms: f64,
     webhook: Option<&'a marks::Webhook>,
-    /// Client of a refused request, so that an operator can block it or tell its owner.
+    /// Client of a refused request, so that an operator can block it or write to its owner.
     client: Option<IpAddr>,
     error: Option<String>,
 }

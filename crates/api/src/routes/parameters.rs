@@ -1,5 +1,4 @@
-//! Parameters of `GET /messages`: a query string becomes a [`Filter`] and a [`Page`], or a list of every broken rule;
-//! and the query string of the next page is made of them.
+//! Parameters of `GET /messages`. A query string becomes a [`Filter`] and a [`Page`], or a list of every broken rule.
 
 use std::borrow::Cow;
 

@@ -40,7 +40,7 @@ pub(crate) fn errors() -> Vec<ApiError> {
     vec![Denied::NoToken.into(), Denied::UnknownHost.into(), busy.into(), CLIENT_LOOK_UPS.into()]
 }
 
-/// Counts of what is stored.
+/// Counts of all messages.
 #[derive(Serialize, ToSchema)]
 #[schema(as = Stats)]
 pub(crate) struct StatsBody {

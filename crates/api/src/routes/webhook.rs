@@ -33,7 +33,7 @@ pub(crate) const PATH: &str = "/webhook";
 /// Bytes that the buffer of a body has at first, whatever length its head claims: a claim costs nothing.
 const BODY_BYTES_RESERVED: usize = 4 << 10;
 
-/// Header that tells a sender whether its message was new. The body does not: to a sender both are a success.
+/// Header that distinguishes a new message from a repeat. The body does not: to a sender both are a success.
 const RESULT_HEADER: &str = "x-webhook-result";
 
 /// Body of a success.

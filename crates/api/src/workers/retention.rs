@@ -1,4 +1,4 @@
-//! Retention: the store is told the time every hour, and removes the messages and keys that have expired by then.
+//! Retention: every hour the store removes the messages and keys that have expired.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,8 +19,8 @@ pub(crate) fn announce(retention: Retention, log: &Logger) {
         "dedupe_days" => days(retention.keys));
 }
 
-/// Removes what has expired, now and every hour. Without retention it only notes the time, so that a later retention
-/// finds these notes.
+/// Removes expired messages and keys, now and every hour. Without retention the store only notes the time, which a later
+/// retention goes by.
 pub(crate) async fn expire_hourly(
     retention: Retention,
     store: Arc<dyn MessageExpiry>,
