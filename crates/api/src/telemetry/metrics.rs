@@ -1,4 +1,4 @@
-//! Metrics: all names, meanings and buckets, except those of [usage](super::usage).
+//! Metrics: all names, meanings and buckets, except those of the usage of the store.
 
 use std::path::Path;
 use std::sync::Arc;
