@@ -46,6 +46,8 @@ struct Known {
     told_stored: BTreeSet<String>,
     /// Tries up to the last failed one that a caller was told of.
     failed_try: Option<usize>,
+    /// Tries up to the last one that a caller had an answer from.
+    n_answered: usize,
     is_time_up: bool,
     is_closing: bool,
     tasks: Vec<JoinHandle<()>>,

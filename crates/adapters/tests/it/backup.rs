@@ -434,7 +434,10 @@ async fn a_check_compares_the_indexes_with_the_messages() {
             "message 7 is not in messages_by_sender",
         ),
         ("INSERT INTO messages_by_time VALUES (1, '', 'm', 1)", "messages_by_time has"),
-        ("UPDATE totals SET last_seq = 4999", "the last message is 5000, recorded are 4999"),
+        (
+            "UPDATE totals SET last_seq = 4999",
+            "the last message has place 5000, but the recorded last place is 4999",
+        ),
         ("INSERT INTO segments VALUES (0, 0, zeroblob(196608))", "the filter of segment 0 leaves out keys"),
         ("INSERT INTO segments VALUES (0, 0, x'ff')", "the filter of segment 0 leaves out keys"),
         ("UPDATE time_counts SET message_count = 1 WHERE level = 0", "by time is wrong: level 0"),

@@ -112,7 +112,7 @@ async fn a_damaged_index_is_told_by_a_check_and_made_anew_by_a_start() {
         fs::copy(index_of(&sound), index_of(&path)).unwrap();
         damage(&index_of(&path));
         let report = check(&path).unwrap();
-        assert!(report.to_string().contains("the index of texts"), "{what}: {report}");
+        assert!(report.to_string().contains("text index"), "{what}: {report}");
 
         let why = Arc::new(Mutex::new(Vec::new()));
         let noted = Arc::clone(&why);

@@ -308,11 +308,12 @@ impl<C: Commit> GroupCommit<C> {
             }
             Err(error) if error.kind == StoreErrorKind::Fault && jobs.len() > 1 => self.commit_singly(jobs),
             Err(error) => {
-                for job in jobs {
-                    job.answer(Err(error.clone()));
-                }
+                // Before the answers: whoever has one may write again, and has not waited behind the lock.
                 if error.kind == StoreErrorKind::Busy {
                     self.refuse_waiting(&error);
+                }
+                for job in jobs {
+                    job.answer(Err(error.clone()));
                 }
             }
         }

@@ -14,6 +14,8 @@ struct Call {
     ids: Vec<String>,
     /// Tries of the disk before.
     n_tries: usize,
+    /// Tries up to the last one that somebody had an answer from.
+    n_answered: usize,
     /// Whether a call before may have stored it.
     was_doubtful: bool,
 }
@@ -23,8 +25,19 @@ impl World {
     pub(super) async fn call(&self, delivery: &[NewMessage]) -> Result<Vec<Appended>, StoreError> {
         let (delivery, ids) = (delivery.to_vec(), ids(delivery));
         let was_doubtful = self.known().doubtful.insert(ids.clone(), delivery.clone()).is_some();
-        let call = Call { delivery, ids, n_tries: self.disk.n_tries(), was_doubtful };
+        let n_answered = self.known().n_answered;
+        let call = Call { delivery, ids, n_tries: self.disk.n_tries(), n_answered, was_doubtful };
         let answer = self.queue.append(call.delivery.clone()).await;
+        if let Some(n) =
+            self.disk.since(0, |tries| tries.iter().rposition(|t| t.deliveries.contains(&call.ids)))
+            // A try of an earlier call that hung up answered nobody, nor does a caller that is out of patience know of one.
+            && n >= call.n_tries
+            && !call.was_doubtful
+            && !answer.as_ref().is_err_and(|error| error.kind == StoreErrorKind::Unknown)
+        {
+            let mut known = self.known();
+            known.n_answered = known.n_answered.max(n + 1);
+        }
         match &answer {
             Ok(appended) => self.judge_appended(&call, appended),
             Err(error) => self.judge_refused(&call, error.kind),
@@ -85,10 +98,10 @@ impl World {
         })
     }
 
-    /// Whether a try met a lock, or the last one before it: the call may have come while those were refused
-    /// who had waited for that.
+    /// Returns true if a try met a lock, or the last one before the call did and nobody had an answer from that yet: the
+    /// call may have come while those were refused who had waited behind that lock.
     fn was_locked(&self, call: &Call) -> bool {
-        self.disk.since(call.n_tries.saturating_sub(1), |tries| {
+        self.disk.since(call.n_tries.saturating_sub(1).max(call.n_answered), |tries| {
             tries.iter().any(|t| t.result == Err(StoreErrorKind::Busy))
         })
     }
