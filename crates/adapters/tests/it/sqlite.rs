@@ -1,12 +1,12 @@
 //! What only SQLite can get wrong: files, versions, crashes, a locked or damaged database.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
 use adapters::sqlite::{
     BATCH_MESSAGES_MAX, OpenError, QUEUE_BYTES_MAX, SCHEMA_VERSION, SqliteOptions, SqliteStore,
 };
-use domain::contract::{PROMISES, Sample};
+use domain::contract::{PROMISES, Sample, Store, Stores};
 use domain::message::{PhoneNumber, SentAt};
 use domain::query::{Filter, MessageQuery, Page};
 use domain::store::{Appended, MessageStore, StoreErrorKind};
@@ -27,17 +27,25 @@ pub(crate) fn options(path: &Path) -> SqliteOptions {
     }
 }
 
+/// One database; each handle on it is a store of its own, as another process has it.
+struct Database(PathBuf);
+
+impl Stores for Database {
+    fn open(&self) -> Arc<dyn Store> {
+        Arc::new(open(&self.0))
+    }
+}
+
 async fn total(store: &SqliteStore) -> u64 {
     store.list(&Filter::default(), &Page::at(1, 0)).await.unwrap().total
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn sqlite_keeps_every_promise_of_the_ports() {
-    for (_, promise) in PROMISES {
+    for (name, promise) in PROMISES {
+        println!("{name}");
         let folder = tempfile::tempdir().unwrap();
-        let store = open(&folder.path().join("app.db"));
-        promise(&store).await;
-        store.close().await;
+        promise(&Database(folder.path().join("app.db"))).await;
     }
 }
 
