@@ -1,12 +1,12 @@
-//! HMAC-SHA-256 and SHA-256, by ring.
+//! SHA-256 and HMAC-SHA-256, by ring.
 
 use domain::signature::BodyDigest;
 use ring::{digest, hmac};
 
-/// An HMAC keyed with nothing proves nothing. A key is filled up with NUL bytes (RFC 2104, section 2), so that NUL bytes
-/// alone are nothing, too.
+/// A secret is empty. An HMAC with an empty key proves nothing. Keys are padded with NUL bytes (RFC 2104, section 2), so NUL
+/// bytes alone count as empty.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("secret is empty (NUL bytes alone are none)")]
+#[error("secret is empty (NUL bytes alone count as empty)")]
 pub struct EmptySecret;
 
 pub(crate) struct HmacSha256(hmac::Key);
@@ -24,13 +24,13 @@ impl HmacSha256 {
         tag.as_ref().try_into().expect("a SHA-256 tag has 32 bytes")
     }
 
-    /// Whether `tag` is the tag of `message`; the time it takes does not depend on where they differ.
+    /// Returns true if `tag` is the tag of `message`, in constant time.
     pub(crate) fn verify(&self, message: &[u8], tag: &[u8; 32]) -> bool {
         hmac::verify(&self.0, message, tag).is_ok()
     }
 }
 
-/// SHA-256, as it is kept with every body.
+/// Returns the SHA-256 digest of these bytes.
 #[must_use]
 pub fn sha256(bytes: &[u8]) -> BodyDigest {
     let digest = digest::digest(&digest::SHA256, bytes);

@@ -23,13 +23,13 @@ use crate::target::Target;
 /// Of the honest sender's webhooks.
 const ACCEPTED_PERCENT_MIN: f64 = 98.0;
 
-/// How many times as long as in peace the 99th percentile of its answers takes.
+/// Most times that the 99th percentile of its answers is longer than in peace.
 const P99_TIMES_MAX: f64 = 10.0;
 
 /// A peace quicker than this is measured as this: what a core does in turns for three processes takes as long.
 const P99_PEACE_MIN_MS: f64 = 5.0;
 
-/// What deploy/hookkeeper.service and deploy/docker-compose.yml allow.
+/// Memory that deploy/hookkeeper.service and deploy/docker-compose.yml allow.
 const RSS_MAX_MIB: f64 = 1024.0;
 
 #[derive(clap::Args)]

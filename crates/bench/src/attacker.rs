@@ -23,7 +23,7 @@ const OPENED_PER_S: u32 = 1000;
 /// Those that are opened in place of others that the server has closed: holding is the attack, not hurrying.
 const REOPENED_PER_S: u32 = 100;
 
-/// What an attacker does.
+/// Attack.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub(crate) enum Attack {
     /// Bodies of a mebibyte that look signed and are dribbled

@@ -23,12 +23,12 @@ pub(crate) struct Server {
     _folder: Option<TempDir>,
 }
 
-/// What a server took up since it started.
+/// Resources that a server used since it started.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Usage {
     /// Time on the cores, to the kernel's hundredth of a second.
     pub(crate) cpu: Duration,
-    /// What it wrote to its files: proc(5), `wchar` of `/proc/pid/io`. (`write_bytes` there counts a file's
+    /// Bytes that it wrote to its files: proc(5), `wchar` of `/proc/pid/io`. (`write_bytes` there counts a file's
     /// whole large folio, up to megabytes, for each page that is written: `folio_account_dirtied` in Linux,
     /// mm/page-writeback.c.) Sockets are not in it, since they are not written to with write(2).
     pub(crate) written_bytes: u64,

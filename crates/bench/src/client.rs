@@ -41,7 +41,7 @@ impl Client {
         Ok(next.map(|(next, _)| next.to_owned()))
     }
 
-    /// What became of a webhook, as its answer says: `created` or `duplicate`.
+    /// Posts a webhook; returns the result that its answer names: `created` or `duplicate`.
     pub(crate) fn post(&self, signature: &str, body: &[u8]) -> Result<Option<String>, BenchError> {
         let url = format!("{}/webhook", self.base);
         let answer = self.agent.post(url).header("X-Signature", signature).send(body)?;

@@ -103,7 +103,7 @@ fn start(hookkeeper: &Path, addr: &str) -> Result<Service, BenchError> {
     Err("the service did not start".into())
 }
 
-/// What `/stats` has to say of exactly these messages.
+/// Returns the `/stats` of exactly these messages.
 fn stats_of(messages: &[Message]) -> Value {
     let mut per_sender: BTreeMap<&str, u64> = BTreeMap::new();
     for message in messages {

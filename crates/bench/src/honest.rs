@@ -29,7 +29,7 @@ const WEBHOOKS_PER_NEW_CONNECTION: u64 = 4;
 /// A sender waits no longer.
 const ANSWER_TIME_MAX: Duration = Duration::from_secs(10);
 
-/// What became of its webhooks.
+/// Outcome of its webhooks.
 pub(crate) struct Outcome {
     pub(crate) n_sent: u64,
     /// From when each was due to its answer 200, in microseconds.

@@ -17,7 +17,7 @@ use crate::report;
 use crate::sender::{Ids, Sender, Shape};
 use crate::server::StoreKind;
 
-/// What a row is called that is about the store of `--database`.
+/// Name of the row for the store of `--database`.
 const FILLED: &str = "filled";
 
 #[derive(clap::Args)]
@@ -95,7 +95,7 @@ impl Scenario {
     }
 }
 
-/// What is ingested into.
+/// Store that is ingested into.
 #[derive(Clone, Copy)]
 enum Target<'a> {
     Empty(StoreKind),
@@ -107,7 +107,7 @@ struct Row {
     scenario: String,
     store: String,
     requests_per_s: f64,
-    /// How many times as many these are as with another store in this scenario.
+    /// Ratios to the other stores in this scenario.
     times: BTreeMap<String, f64>,
     p50_ms: f64,
     p99_ms: f64,

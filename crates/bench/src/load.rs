@@ -17,7 +17,7 @@ use tokio::time::sleep_until;
 use crate::BenchError;
 use crate::sender::Sender;
 
-/// What is posted, and how often.
+/// Load: connections, duration and rate.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Load {
     pub(crate) connections: usize,
@@ -41,13 +41,13 @@ impl Load {
 /// Connections that together are never without a request under way: half of what one commit takes.
 pub(crate) const FULL_CONNECTIONS: usize = 256;
 
-/// What came of a load.
+/// Outcome of a load.
 #[derive(Debug)]
 pub(crate) struct Outcome {
     pub(crate) took: Duration,
     /// Of answers 200, up to a minute, in microseconds, to three digits.
     pub(crate) latency_us: Histogram<u64>,
-    /// How many answers had another status.
+    /// Answers with another status.
     pub(crate) refused: BTreeMap<u16, u64>,
 }
 
@@ -70,7 +70,7 @@ impl Outcome {
     }
 }
 
-/// What runs a load: the two threads are no bottleneck to a server on as many cores.
+/// Returns the runtime of a load: its two threads are no bottleneck to a server on as many cores.
 pub(crate) fn runtime() -> std::io::Result<Runtime> {
     runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()
 }

@@ -54,7 +54,7 @@ pub(crate) const ORDER_SIGN: char = '#';
 /// 2025-01-01T00:00:00Z.
 const FIRST_US: i64 = 1_735_689_600_000_000;
 
-/// How late a message may be sent on.
+/// Most delay with which a message is sent on.
 const LATE_US_MAX: i64 = 600_000_000;
 
 #[derive(clap::Args)]
@@ -62,12 +62,12 @@ pub(crate) struct Args {
     /// Where the randomness starts
     #[arg(long, default_value_t = 1)]
     seed: u64,
-    /// How many messages
+    /// Number of messages
     #[arg(long, default_value_t = 1000)]
     count: u64,
 }
 
-/// Who sends messages, and how often.
+/// Senders of messages, and how often each sends.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Traffic {
     /// The first are the busiest.

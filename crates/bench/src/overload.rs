@@ -143,7 +143,7 @@ async fn measure(server: &Server, args: &Args) -> Result<Vec<Row>, BenchError> {
     Ok(rows)
 }
 
-/// How long one message takes when its sender posts no other.
+/// Returns the time that one message takes when its sender posts no other.
 async fn lone(addr: SocketAddr, sender: &Sender) -> Result<Duration, BenchError> {
     let mut connection = Connection::open(addr).await?;
     let request = sender.request().1;

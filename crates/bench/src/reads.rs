@@ -35,7 +35,7 @@ struct Question {
 #[derive(Debug, Serialize)]
 struct Row {
     question: &'static str,
-    /// What it matched at first.
+    /// Matches of the first query.
     total: Option<u64>,
     alone: Latency,
     under_ingest: Latency,

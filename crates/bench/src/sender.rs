@@ -1,4 +1,4 @@
-//! What a load posts: messages made from their number, signed.
+//! The messages that a load posts: made from their number, signed.
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -43,7 +43,7 @@ const SECS_PER_DAY: u64 = 24 * 3600;
 /// anywhere, and no two are the same.
 const MIX: u64 = 0x9e37_79b9_7f4a_7c15;
 
-/// What is posted.
+/// Kind of the messages.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Shape {
     pub(crate) ids: Ids,
@@ -58,7 +58,7 @@ pub(crate) struct Sender {
     shape: Shape,
     /// A version 7 UUID, which makes the ids of each sender its own and later than those of earlier ones.
     run: u128,
-    /// What all `ts` begin with: today.
+    /// Today, with which all `ts` begin.
     date: String,
     /// The second of this day when the load began: earlier ones sent at other times.
     first_second: u64,
@@ -96,7 +96,7 @@ impl Sender {
         Ok(Arc::new(sender))
     }
 
-    /// How many requests there were.
+    /// Returns the number of requests.
     pub(crate) fn n_requests(&self) -> u64 {
         self.n_requests.load(Ordering::Relaxed)
     }

@@ -22,7 +22,7 @@ use crate::server::SECRET;
 /// Lies beside this program.
 const PROGRAM: &str = "hookkeeper";
 
-/// What certificates are made for.
+/// Name that certificates are made for.
 pub(crate) const TLS_NAME: &str = "localhost";
 
 /// A running server; it is killed with this.
@@ -62,7 +62,7 @@ impl Target {
         Ok(status.vmhwm.ok_or("the kernel does not tell VmHWM")? as f64 / 1024.0)
     }
 
-    /// What it has logged up to now.
+    /// Returns the bytes that it has logged up to now.
     pub(crate) fn log_bytes(&self) -> u64 {
         self.log_bytes.load(Ordering::Relaxed)
     }

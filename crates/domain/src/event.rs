@@ -1,4 +1,4 @@
-//! What happens in a store by itself, beside the answers to those who ask: for the log and the metrics.
+//! Events of a store: what it does by itself, for the log and the metrics.
 
 use std::time::Duration;
 
@@ -16,7 +16,7 @@ pub struct CommitReport {
     pub ok: bool,
 }
 
-/// Something that an operator may want to know.
+/// An event that an operator may want to know of.
 #[derive(Clone, Debug)]
 pub enum StoreEvent {
     /// A transaction removed expired messages or keys.
@@ -26,38 +26,37 @@ pub enum StoreEvent {
         /// Keys.
         keys: u64,
     },
-    /// All that had expired is removed.
+    /// Everything that had expired is removed.
     Purged {
         /// Messages that were removed.
         messages: u64,
         /// Keys that were removed.
         keys: u64,
-        /// From when it was asked for to the last one.
+        /// Time from the request to the last one.
         took: Duration,
     },
-    /// Another process deleted messages, as an operator wanted.
+    /// `hookkeeper delete`, another process, has deleted messages.
     Deleted {
         /// Messages.
         messages: u64,
     },
-    /// The clock is not where it should be after its last reading: nothing expires until it is, or has gone on for
-    /// a day.
+    /// The clock jumped: nothing expires until it is set right, or has gone on for a day.
     ClockJumped {
         /// Its last reading.
         from: Timestamp,
-        /// What it says.
+        /// Its reading now.
         to: Timestamp,
     },
-    /// After a jump, or when it was read for the first time, the clock has gone on for a day: it is trusted again.
+    /// The clock has gone on for a day after a jump, or after the first reading: it is trusted again.
     ClockSettled,
-    /// What is done while no message waits has failed: removing what has expired, ranking the senders. The next
-    /// commit goes on with it.
+    /// Work that is done while no message waits has failed: removing expired messages, or ranking the senders. The next commit
+    /// goes on with it.
     ChoresFailed(StoreError),
-    /// A start is at work, and not done yet.
+    /// A start is making progress, and is not done yet.
     StartGoesOn,
-    /// The index of texts does not fit, or is damaged, and is made anew.
+    /// The text index does not match the database, or is damaged, and is rebuilt.
     SearchIndexRebuilt {
-        /// What is wrong with it.
+        /// The fault of the old one.
         why: String,
     },
 }

@@ -17,46 +17,46 @@ pub struct Ingest {
     clock: Arc<dyn Clock>,
 }
 
-/// What a sender is told by 200, and an operator by the log.
+/// Receipt of a webhook: 200 to the sender, a log line to the operator.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Receipt {
-    /// Where it came in.
+    /// Source that received it.
     pub source: SourceName,
-    /// Whose message it is.
+    /// Id of the message.
     pub message_id: MessageId,
-    /// When it came in.
+    /// Time of arrival.
     pub received_at: Timestamp,
-    /// First or repeated.
+    /// Created or duplicate.
     pub outcome: Outcome,
 }
 
-/// Either way the message is stored, once.
+/// Outcome of a webhook: either way the message is stored, once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Outcome {
-    /// It was not there before.
+    /// The message is new.
     Created,
-    /// It was, and what was there is untouched.
+    /// The message was there before, and is unchanged.
     Duplicate,
 }
 
-/// Why nothing was received.
+/// Reason why nothing was received.
 #[derive(Debug, thiserror::Error)]
 pub enum IngestError {
-    /// The source has no secret, so that nothing can be verified.
+    /// The source has no secret, so nothing can be verified.
     #[error("no secret is configured")]
     NoSecret,
-    /// The signature does not hold; nothing in the body is believed.
+    /// The signature is wrong; nothing in the body is believed.
     #[error(transparent)]
     Refused(#[from] Refusal),
-    /// The signature holds, the payload breaks rules.
+    /// The signature is right, and the payload breaks rules.
     #[error(transparent)]
     Invalid(#[from] InvalidPayload),
     /// A valid message could not be stored, or may not have been.
     #[error("{error}")]
     Store {
-        /// Whose message it is.
+        /// Id of the message.
         message_id: MessageId,
-        /// What went wrong.
+        /// The failure.
         error: StoreError,
     },
 }

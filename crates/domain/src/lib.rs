@@ -1,4 +1,4 @@
-//! What a message is, and the rules of exactly-once ingest.
+//! Messages, the rules of exactly-once ingest, and the ports of storage.
 //!
 //! Deliberately not here: I/O, a clock, a runtime, cryptography, HTTP. Whatever the rules need of
 //! those comes in through a port (a trait in this crate) or as an argument.
@@ -17,6 +17,7 @@ pub mod store;
 pub mod ingest;
 
 pub mod query;
+pub mod text_query;
 
 pub mod retention;
 

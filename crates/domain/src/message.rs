@@ -36,22 +36,22 @@ pub struct SentAt {
     time: ExactTime,
 }
 
-/// What a message says.
+/// Content of a message.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Content {
     /// The sender's idempotency key.
     pub message_id: MessageId,
-    /// Who sent it (`from` on the wire).
+    /// Sender (`from` on the wire).
     pub sender: PhoneNumber,
     /// Whom it was sent to (`to` on the wire).
     pub recipient: PhoneNumber,
     /// When it was sent (`ts` on the wire).
     pub sent_at: SentAt,
-    /// What was written, if anything was.
+    /// Text, if there is one.
     pub text: Option<MessageText>,
 }
 
-/// What makes two messages the same one.
+/// Key of a message: two messages with the same key are the same message.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct MessageKey {
     /// The inbound endpoint that it came in by.
@@ -66,7 +66,7 @@ pub struct MessageKey {
 pub struct NewMessage {
     /// The inbound endpoint that it came in by.
     pub source: SourceName,
-    /// What it says.
+    /// Its content.
     pub content: Content,
     /// The request body, byte for byte.
     pub body: Bytes,
@@ -77,7 +77,7 @@ pub struct NewMessage {
 }
 
 impl NewMessage {
-    /// What makes it the same as another one.
+    /// Returns its key.
     #[must_use]
     pub fn key(&self) -> MessageKey {
         MessageKey { source: self.source.clone(), message_id: self.content.message_id.clone() }

@@ -16,7 +16,7 @@ pub const FIELD_ERRORS_MAX: usize = 32;
 /// The fields that are known by name.
 pub const FIELDS: [&str; 5] = ["message_id", "from", "to", "ts", "text"];
 
-/// What may stand in front of a JSON value (RFC 8259, section 2).
+/// White space that may precede a JSON value (RFC 8259, section 2).
 const JSON_WHITE_SPACE: [char; 4] = [' ', '\t', '\n', '\r'];
 
 /// Longest unknown key that is repeated back, in bytes.
@@ -28,7 +28,7 @@ pub const KEY_BYTES_SHOWN_MAX: usize = 64;
 pub struct InvalidPayload {
     /// The message's id, where that much of it was valid (of two ids neither is).
     pub message_id: Option<MessageId>,
-    /// What is wrong; never empty, at most [`FIELD_ERRORS_MAX`].
+    /// Broken rules; never empty, at most [`FIELD_ERRORS_MAX`].
     pub errors: Vec<FieldError>,
 }
 
@@ -37,11 +37,11 @@ pub struct InvalidPayload {
 pub struct FieldError {
     /// The key in the payload; `None` if it is the payload as a whole.
     pub field: Option<String>,
-    /// What is wrong with it.
+    /// The rule that it breaks.
     pub problem: Problem,
 }
 
-/// What can be wrong with a field or with the payload.
+/// Rule that a field or the payload breaks.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Problem {
     /// The body is not one JSON value, or not in UTF-8.

@@ -12,12 +12,13 @@ use crate::signature::BodyDigest;
 /// Accepts messages, each exactly once per (source, message id).
 #[async_trait]
 pub trait MessageStore: Send + Sync {
-    /// Appends every message of one delivery, atomically: all or none.
+    /// Appends messages, atomically: all or none.
     ///
     /// * Resolves only when the answer would survive a crash of process, kernel and power.
     /// * Answers in the order of `messages`, one each.
-    /// * Of racing calls with one key, exactly one gets [`Appended::Stored`]; so too of two messages
-    ///   with one key in one delivery. What is stored is never changed by a later one.
+    /// * Of all calls with one key, at most one gets [`Appended::Stored`]; none only after one that failed with
+    ///   [`Unknown`](StoreErrorKind::Unknown). Two messages with one key in one append count as two calls. A later message
+    ///   never changes a stored one.
     /// * A [`MessageQuery`](crate::query::MessageQuery) call that starts later sees it.
     /// * Dropping the future does not cancel the write.
     /// * Appending nothing flushes all the same, and so tells whether the store can write.
@@ -31,7 +32,7 @@ pub trait MessageStore: Send + Sync {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Seq(pub i64);
 
-/// What became of one appended message.
+/// Outcome of one appended message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Appended {
     /// It is the first with its key, and is on disk.
@@ -46,14 +47,14 @@ pub enum Appended {
     },
 }
 
-/// What a caller may make of a failure.
+/// Kind of a failure: what is known, and what the caller may do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum StoreErrorKind {
     /// Nothing was stored: a queue or pool is full. Try again soon.
     Busy,
-    /// Nothing was stored: the store can't work now (disk full, I/O error). Try again later.
+    /// Nothing was stored: the store does not work now (disk full, I/O error). Try again later.
     Unavailable,
-    /// It can't be told whether it was stored. Sending it again is safe, and settles it.
+    /// Nobody can tell whether it was stored. Sending it again is safe, and settles it.
     Unknown,
     /// Nothing was stored: a bug or a damaged file. Trying again will hardly help.
     Fault,
@@ -62,16 +63,16 @@ pub enum StoreErrorKind {
 /// A failure below a port.
 #[derive(Clone, Debug)]
 pub struct StoreError {
-    /// What the caller may do.
+    /// Kind of the failure.
     pub kind: StoreErrorKind,
-    /// What was being tried, for the operator: `append messages`.
+    /// Operation that failed, for the operator: `append messages`.
     pub operation: &'static str,
-    /// What went wrong.
+    /// Cause.
     pub source: Arc<dyn Error + Send + Sync>,
 }
 
 impl StoreError {
-    /// A failure whose cause is told in words, for want of another error.
+    /// Returns a failure whose cause is a text.
     #[must_use]
     pub fn new(kind: StoreErrorKind, operation: &'static str, why: impl Into<String>) -> Self {
         let why: Box<dyn Error + Send + Sync> = why.into().into();

@@ -5,7 +5,8 @@ use std::borrow::Cow;
 use api::error::InvalidField;
 use api::routes::cursor;
 use api::routes::parameters;
-use domain::query::{Filter, PAGE_LIMIT_DEFAULT, PAGE_LIMIT_MAX, Page, TextQuery};
+use domain::query::{Filter, PAGE_LIMIT_DEFAULT, PAGE_LIMIT_MAX, Page};
+use domain::text_query::TextQuery;
 use domain::time::ExactTime;
 use form_urlencoded::Serializer;
 
@@ -61,7 +62,7 @@ fn check_next(query: &str, filter: &Filter, limit: u16) {
     assert_eq!(parameters::parse(&next), Ok((filter.clone(), Page::after(limit, place))));
 }
 
-/// What the parameters mean or the names of those that are wrong. `None` if a value may not be UTF-8, which the
+/// Returns the meaning of the parameters, or the names of the wrong ones. `None` if a value may not be UTF-8, which the
 /// URL standard's decoder does not tell.
 fn read(query: &str) -> Option<Result<(Filter, Page), Vec<String>>> {
     let mut wrong = Vec::new();

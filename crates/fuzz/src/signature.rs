@@ -23,7 +23,7 @@ fn verify(scheme: &XSignature, headers: &[(&str, &[u8])], body: &[u8]) -> Result
     scheme.verify(InboundRequest { headers, body }, Timestamp::from_micros(0))
 }
 
-/// What comes before and after the first `separator`; all of it and nothing, if there is none.
+/// Returns the parts before and after the first `separator`; all of it and nothing, if there is none.
 fn cut<'a>(bytes: &'a [u8], separator: &[u8]) -> (&'a [u8], &'a [u8]) {
     match bytes.windows(separator.len()).position(|window| window == separator) {
         Some(at) => (&bytes[..at], &bytes[at + separator.len()..]),

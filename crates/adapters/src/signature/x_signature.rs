@@ -27,7 +27,7 @@ impl XSignature {
     }
 }
 
-/// What a request is signed with.
+/// Returns the tag that a request is signed with.
 fn tag_of(request: InboundRequest<'_>) -> Result<[u8; 32], Refusal> {
     let value = request.single_header(XSignature::HEADER)?;
     let mut tag = [0; 32];

@@ -1,12 +1,12 @@
-//! What an error of SQLite means to a caller of the ports.
+//! Errors of SQLite as errors of the ports.
 
 use std::sync::Arc;
 
 use domain::store::{StoreError, StoreErrorKind};
 use rusqlite::ErrorCode;
 
-/// For a statement whose transaction did not commit.
-pub(super) fn store_error(operation: &'static str, error: rusqlite::Error) -> StoreError {
+/// Returns the error of a statement whose transaction did not commit.
+pub(crate) fn store_error(operation: &'static str, error: rusqlite::Error) -> StoreError {
     StoreError { kind: kind_of(&error), operation, source: Arc::new(error) }
 }
 
@@ -15,7 +15,7 @@ fn kind_of(error: &rusqlite::Error) -> StoreErrorKind {
         return StoreErrorKind::Fault;
     };
     match code {
-        // Another process holds the lock, or a question was cut off because it took too long.
+        // Another process holds the lock, or a query was cut off because it took too long.
         ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked | ErrorCode::OperationInterrupted => {
             StoreErrorKind::Busy
         }
@@ -29,12 +29,12 @@ fn kind_of(error: &rusqlite::Error) -> StoreErrorKind {
     }
 }
 
-/// Whether SQLite has found a file damaged.
-pub(super) fn is_damage(error: &rusqlite::Error) -> bool {
+/// Returns true if SQLite has found a file damaged.
+pub(crate) fn is_damage(error: &rusqlite::Error) -> bool {
     matches!(error.sqlite_error_code(), Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase))
 }
 
-/// Whether it is the disk or another process that fails, and the file may be as it should be.
-pub(super) fn is_passing(error: &rusqlite::Error) -> bool {
+/// Returns true if the disk or another process fails, and the file may be sound.
+pub(crate) fn is_passing(error: &rusqlite::Error) -> bool {
     matches!(kind_of(error), StoreErrorKind::Busy | StoreErrorKind::Unavailable)
 }

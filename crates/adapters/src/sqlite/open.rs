@@ -24,7 +24,7 @@ pub enum OpenError {
     /// SQLite itself is too old.
     #[error("SQLite {0} has a known bug in write-ahead logging, at least 3.51.3 is needed")]
     OldSqlite(&'static str),
-    /// A folder can't be made.
+    /// A folder can't be created.
     #[error("cannot create folder {path}: {source}")]
     Folder {
         /// The folder.
@@ -32,7 +32,7 @@ pub enum OpenError {
         /// Why.
         source: io::Error,
     },
-    /// The path leads nowhere, or the file can't be made.
+    /// The path leads nowhere, or the file can't be created.
     #[error("cannot create database at {path}: {source}")]
     Place {
         /// The path.
@@ -40,18 +40,18 @@ pub enum OpenError {
         /// Why.
         source: io::Error,
     },
-    /// There is a folder in its place.
+    /// A folder is in its place.
     #[error("cannot open database at {0}: it is a folder, name a file in it")]
     IsFolder(PathBuf),
     /// This user may not read it.
     #[error("{0}")]
     Denied(Denied),
-    /// Another process has been starting on it all the time.
+    /// Another process was starting on it all the time.
     #[error(
-        "cannot open database at {0}: another hookkeeper is starting on it, or migrates it; wait for it to end, and start again"
+        "cannot open database at {0}: another hookkeeper is starting on it or migrating it; wait until that has ended, and start again"
     )]
     Starting(PathBuf),
-    /// What is there of it, or of its log, can't be flushed.
+    /// It or its log can't be flushed.
     #[error("cannot flush database at {path}: {source}")]
     Flush {
         /// The database file.

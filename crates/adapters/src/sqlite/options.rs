@@ -1,4 +1,4 @@
-//! How to open a store.
+//! Options of a store.
 
 use std::path::PathBuf;
 use std::sync::Arc;

@@ -1,5 +1,4 @@
-//! What group commit commits to here: a store in memory that remembers each try, and fails as the
-//! scheduler's random numbers want.
+//! The disk of these tests: a store in memory that remembers each try, and fails as the scheduler's random numbers say.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -15,7 +14,7 @@ use shuttle::thread::yield_now;
 
 use crate::group_commit::{Bounds, Commit, Write, queued_bytes};
 
-/// What may become of a commit.
+/// Fate of a commit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Fate {
     Stored,
@@ -48,7 +47,7 @@ struct State {
     fates: &'static [Fate],
     store: MemoryStore,
     tries: Vec<Try>,
-    /// What there is to do while no delivery waits.
+    /// Chores to do while no write waits.
     n_chores: usize,
     has_panicked: bool,
     is_closed: bool,
@@ -79,7 +78,7 @@ impl Disk {
         self.state().tries.len()
     }
 
-    /// What `look` finds in the tries since there were so many.
+    /// Returns what `look` finds in the tries after the first `n_tries`.
     pub(crate) fn since<T>(&self, n_tries: usize, look: impl FnOnce(&[Try]) -> T) -> T {
         look(&self.state().tries[n_tries..])
     }

@@ -32,12 +32,12 @@ pub(crate) struct World {
     queue: Queue<()>,
     disk: Disk,
     bounds: Bounds,
-    /// Whether the queue is too small for all callers.
+    /// True if the queue is too small for all callers.
     is_tight: bool,
     known: Mutex<Known>,
 }
 
-/// What the callers know.
+/// Knowledge of the callers.
 #[derive(Default)]
 struct Known {
     /// Deliveries that may be on the disk or not.

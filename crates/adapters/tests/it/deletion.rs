@@ -62,7 +62,7 @@ fn read(path: &Path, table: &str) -> Connection {
     db
 }
 
-/// How many times this process has the file open.
+/// Returns how many times this process has the file open.
 fn n_open(path: &Path) -> usize {
     let files = fs::read_dir("/proc/self/fd").unwrap().flatten();
     files.filter(|file| fs::read_link(file.path()).is_ok_and(|link| link == path)).count()

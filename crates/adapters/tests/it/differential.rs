@@ -14,17 +14,18 @@ use adapters::sqlite::{self, Doomed, Expiry, SqliteStore};
 use domain::contract::Sample;
 use domain::message::{MessageId, MessageKey, NewMessage, PhoneNumber};
 use domain::query::{
-    Filter, Listing, Message, MessageQuery, PAGE_LIMIT_MAX, Page, Place, Stats, TOP_SENDERS_MAX, TextQuery,
+    Filter, Listing, Message, MessageQuery, PAGE_LIMIT_MAX, Page, Place, Stats, TOP_SENDERS_MAX,
 };
 use domain::signature::BodyDigest;
 use domain::store::{Appended, MessageStore, Seq};
+use domain::text_query::TextQuery;
 use domain::time::{ExactTime, Timestamp};
 use rand::prelude::*;
 use rand_chacha::ChaCha8Rng;
 
 use crate::sqlite::open;
 
-/// What every test run has time for: three runs of the store, of which one is under way.
+/// Messages of every test run: three sorted runs of the store, of which one is under way.
 const MESSAGES: usize = 40_000;
 const QUESTIONS: usize = 250;
 
@@ -37,7 +38,7 @@ const DELIVERY_MESSAGES_MAX: usize = 700;
 /// Pages of one walk by cursors at most.
 const WALK_PAGES_MAX: usize = 40;
 
-/// What a store has to know of a message, in the plainest form.
+/// A message as the model knows it, in the plainest form.
 struct Known {
     place: Place,
     message: Message,
@@ -45,7 +46,7 @@ struct Known {
     folded: Option<String>,
 }
 
-/// What the store means: all that is kept in the order of listing, and every key that ever came.
+/// The model: all that is kept, in the order of listing, and every key that ever came.
 #[derive(Default)]
 struct Model {
     listed: Vec<Known>,
@@ -139,7 +140,7 @@ fn page_of(matching: &[&Known], page: &Page) -> Listing {
     Listing { messages, total: matching.len() as u64, next }
 }
 
-/// What is done to the store between questions.
+/// A change of the store between queries.
 #[derive(Clone, Copy, Debug)]
 enum Change {
     /// The oldest messages, a part of all, expire.
@@ -153,7 +154,7 @@ enum Change {
 const WORDS: [&str; 12] =
     ["order", "ORDER", "arrived", "école", "ÉCOLE", "Straße", "STRASSE", "の", "ab", "%", "_x", "q\u{0}z"];
 
-/// What is looked for: words and parts of them, with one, two and more characters, often and hardly ever found.
+/// Texts to look for: words and parts of them, with one, two and more characters, often and hardly ever found.
 const NEEDLES: [&str; 16] = [
     "o",
     "rd",

@@ -1,5 +1,5 @@
-//! What the layout of the store must not change: messages are found the same, and stay unique, whether they are
-//! in the indexes, on their way there, or waiting; kept, or expired.
+//! The layout of the store must not show: messages are found the same, and stay unique, whether they are in the indexes, on
+//! their way there, or waiting; kept, or expired.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -12,9 +12,10 @@ use domain::contract::Sample;
 use domain::event::StoreEvent;
 use domain::memory::MemoryStore;
 use domain::message::{MessageId, NewMessage};
-use domain::query::{Filter, MessageQuery, Page, TextQuery};
+use domain::query::{Filter, MessageQuery, Page};
 use domain::retention::{MessageExpiry, Retention};
 use domain::store::{Appended, MessageStore, Seq, StoreErrorKind};
+use domain::text_query::TextQuery;
 use domain::time::{ExactTime, Timestamp};
 use rusqlite::Connection;
 
@@ -78,7 +79,7 @@ async fn compare(store: &SqliteStore, model: &MemoryStore) {
     assert_eq!(store.stats().await.unwrap(), model.stats().await.unwrap());
 }
 
-/// Whether the check finds nothing wrong with the database, and so many messages in it.
+/// Asserts that a check finds no problem in the database, and this many messages.
 fn assert_sound(path: &Path, n_messages: u64) {
     let report = sqlite::check(path).unwrap();
     assert!(report.is_ok() && report.messages == n_messages, "{report}");
@@ -279,7 +280,7 @@ async fn a_handful_of_messages_expires_too() {
     assert_sound(&path, 10);
 }
 
-/// Whether all up to this place has, and the senders are ranked again.
+/// Returns true if all messages up to this place have expired, and the senders are ranked again.
 fn has_expired(path: &Path, seq: i64) -> bool {
     let db = Connection::open(path).unwrap();
     let row = db.query_row("SELECT purged_seq, is_ranked FROM totals", [], |row| {
@@ -455,7 +456,7 @@ async fn what_a_clock_jumped_over_does_not_count() {
     assert_sound(&path, 10);
 }
 
-/// What an older version stored has no notes: its stamps are taken, but for those from the future.
+/// Messages of an older version have no notes: their stamps count, but for those from the future.
 #[tokio::test]
 async fn messages_of_an_older_version_expire_by_their_stamps() {
     let folder = tempfile::tempdir().unwrap();

@@ -3,8 +3,9 @@
 
 use domain::contract::Sample;
 use domain::memory::MemoryStore;
-use domain::query::{Filter, MessageQuery, Page, TextQuery};
+use domain::query::{Filter, MessageQuery, Page};
 use domain::store::MessageStore;
+use domain::text_query::TextQuery;
 use domain::time::ExactTime;
 use proptest::collection::vec;
 use proptest::option;

@@ -1,4 +1,4 @@
-//! What questions take from each other, and from the writer.
+//! Queries that take from each other, and from the writer.
 
 #![expect(clippy::print_stdout, reason = "what a long run has found, which is shown with --nocapture")]
 
@@ -8,8 +8,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use domain::contract::Sample;
-use domain::query::{Filter, MessageQuery, Page, TextQuery};
+use domain::query::{Filter, MessageQuery, Page};
 use domain::store::{MessageStore, StoreErrorKind};
+use domain::text_query::TextQuery;
 use domain::usage::StoreUsage;
 use futures_util::FutureExt;
 use futures_util::future::{join, join_all};
@@ -98,7 +99,7 @@ async fn a_search_that_nobody_waits_for_gives_its_turn_back() {
 /// the longer the questions take, too.
 const LOG_MEBIBYTES: usize = 160;
 
-/// What the log may have at most, with a commit that is larger than usual; and when questions end within a moment.
+/// Most MiB of the log, with a commit that is larger than usual; and while queries end within a moment.
 const LOG_MEBIBYTES_MAX: u64 = 256 + 16;
 const SHORT_LOG_MEBIBYTES_MAX: u64 = 128;
 

@@ -12,8 +12,9 @@ use adapters::sqlite::{SqliteOptions, SqliteStore, check};
 use domain::contract::Sample;
 use domain::event::StoreEvent;
 use domain::message::NewMessage;
-use domain::query::{Filter, MessageQuery, Page, TextQuery};
+use domain::query::{Filter, MessageQuery, Page};
 use domain::store::MessageStore;
+use domain::text_query::TextQuery;
 use domain::usage::StoreUsage;
 use rusqlite::Connection;
 

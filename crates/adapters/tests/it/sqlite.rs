@@ -1,4 +1,4 @@
-//! What only SQLite can get wrong: files, versions, crashes, a locked or damaged database.
+//! The contract on SQLite, and faults that only SQLite can have: files, versions, crashes, a locked or damaged database.
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};

@@ -3,7 +3,8 @@
 use std::io::{self, BufWriter, Write};
 
 use adapters::sqlite;
-use domain::query::{Filter, TextQuery};
+use domain::query::Filter;
+use domain::text_query::TextQuery;
 use domain::time::{ExactTime, TimeError};
 
 use super::Error;

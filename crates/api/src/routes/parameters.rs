@@ -2,7 +2,8 @@
 
 use std::borrow::Cow;
 
-use domain::query::{Filter, OFFSET_MAX, PAGE_LIMIT_DEFAULT, PAGE_LIMIT_MAX, Page, Place, TextQuery};
+use domain::query::{Filter, OFFSET_MAX, PAGE_LIMIT_DEFAULT, PAGE_LIMIT_MAX, Page, Place};
+use domain::text_query::TextQuery;
 use domain::time::ExactTime;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
 use utoipa::IntoParams;

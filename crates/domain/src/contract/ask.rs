@@ -5,8 +5,9 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use super::{Sample, Store};
-use crate::query::{Filter, Listing, Page, TextQuery};
+use crate::query::{Filter, Listing, Page};
 use crate::store::{Appended, Seq};
+use crate::text_query::TextQuery;
 use crate::time::ExactTime;
 
 pub(super) async fn append(store: &dyn Store, samples: &[Sample]) -> Vec<Appended> {

@@ -7,8 +7,9 @@ use std::collections::HashMap;
 
 use super::{Sample, Stores};
 use crate::memory::MemoryStore;
-use crate::query::{Filter, Listing, MessageQuery, Page, Place, TextQuery};
+use crate::query::{Filter, Listing, MessageQuery, Page, Place};
 use crate::store::{Appended, MessageStore, Seq};
+use crate::text_query::TextQuery;
 use crate::time::ExactTime;
 
 /// Rounds of appends and queries.

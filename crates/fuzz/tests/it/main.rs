@@ -17,7 +17,7 @@ fn corpus(name: &str) -> Vec<Vec<u8>> {
     files.map(|file| fs::read(file.unwrap().path()).unwrap()).collect()
 }
 
-/// How many changed inputs are tried; where each starts a service, it takes a tenth of a second.
+/// Returns how many changed inputs are tried; an input that starts a service takes a tenth of a second.
 fn n_mutants(name: &str) -> u32 {
     match name {
         "http" | "session" => 32,

@@ -1,7 +1,6 @@
-//! When the last backup was made: the time of a small file beside the database, which tells where it went.
+//! The time of the last backup: that of a small file beside the database, which has the path of the backup.
 //!
-//! A backup is another process's work, and the database is only read by it. So whoever watches the server learns of it
-//! from this file.
+//! Another process makes the backup, and only reads the database. The server learns of it from this file.
 
 use std::fs::OpenOptions;
 use std::io::{self, Write};
@@ -22,7 +21,7 @@ pub(crate) fn note(path: &Path, dest: &Path) -> io::Result<()> {
     file?.write_all(dest.as_os_str().as_bytes())
 }
 
-/// How long after 1970 the last backup was made; `None` if there was none.
+/// Returns the time from 1970 to the last backup; `None` if there was none.
 pub(crate) fn made_at(path: &Path) -> Option<Duration> {
     let made_at = beside(path, SUFFIX).metadata().and_then(|metadata| metadata.modified()).ok()?;
     made_at.duration_since(SystemTime::UNIX_EPOCH).ok()

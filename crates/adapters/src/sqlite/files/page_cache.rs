@@ -1,6 +1,6 @@
-//! What the kernel holds of a file, which need not be on the disk.
+//! The kernel's page cache: bytes of a file that need not be on the disk.
 //!
-//! It may never have been flushed. And when a flush fails, the kernel keeps what it could not write, takes it for
+//! They may never have been flushed. And when a flush fails, the kernel keeps what it could not write, takes it for
 //! written, and the next flush succeeds without it (<https://wiki.postgresql.org/wiki/Fsync_Errors>). On ext4 it does not
 //! even help to write it again as long as the kernel keeps it: where the file had just grown, the place stays marked
 //! as never written, and reads as zeros after the next mount.
@@ -11,8 +11,8 @@ use std::path::Path;
 
 use rustix::fs::{Advice, fadvise};
 
-/// Flushes a file and has the kernel forget it, so that what is read afterwards is on the disk. One that is not
-/// there is as good.
+/// Flushes a file and has the kernel forget it, so that everything read later is on the disk. A file that does not exist is
+/// no error.
 ///
 /// Not for a database file that SQLite has open in this process: closing a file gives up all locks on it.
 pub(crate) fn flush_and_evict(path: &Path) -> io::Result<()> {

@@ -1,4 +1,4 @@
-//! Whether the files that the store has open are still those in their places.
+//! Presence: the files that the store has open are still the ones at their paths.
 //!
 //! A file that somebody deletes, moves or replaces can be written to as before, and is gone when the process ends. So
 //! what is stored there is not promised. Two looks at a name after each commit cost it a few microseconds.
@@ -11,7 +11,7 @@ use std::sync::OnceLock;
 
 use crate::sqlite::files::beside;
 
-/// What tells one file from another, whatever they are called.
+/// Identity of a file, whatever its name.
 #[derive(Clone, Copy, PartialEq, Eq)]
 struct FileId {
     device: u64,

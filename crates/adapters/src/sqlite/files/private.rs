@@ -1,5 +1,5 @@
-//! Files that nobody but their owner can read or lock, whatever the umask: messages are nobody else's business, and
-//! a lock that another user takes stops webhooks.
+//! Private files: only their owner can read or lock them, whatever the umask. Messages are confidential, and a lock that
+//! another user takes stops webhooks.
 
 use std::fs::{self, DirBuilder, OpenOptions, Permissions};
 use std::io;
@@ -15,14 +15,14 @@ pub(crate) const FILE_MODE: u32 = 0o600;
 
 const FOLDER_MODE: u32 = 0o700;
 
-/// What users have who are neither the owner nor of the group.
+/// Permissions of users who are neither the owner nor in the group.
 const OTHERS: u32 = 0o007;
 
-/// All files of a database: SQLite's, the index of texts with its own, and the note of the last backup.
+/// Suffixes of all files of a database: SQLite's, those of the text index, and the note of the last backup.
 pub(crate) const SUFFIXES: [&str; 7] =
     ["", "-wal", "-shm", "-search", "-search-wal", "-search-shm", last_backup::SUFFIX];
 
-/// Makes an empty file if there is none, which SQLite takes for an empty database. What SQLite makes beside it gets
+/// Creates an empty file if there is none, which SQLite takes for an empty database. Files that SQLite creates beside it get
 /// the same mode.
 pub(crate) fn create_file(path: &Path) -> io::Result<()> {
     match OpenOptions::new().write(true).create_new(true).mode(FILE_MODE).open(path) {
@@ -31,7 +31,7 @@ pub(crate) fn create_file(path: &Path) -> io::Result<()> {
     }
 }
 
-/// Makes a folder, unless somebody else has made it just before.
+/// Creates a folder, unless somebody else has just created it.
 pub(crate) fn create_folder(path: &Path) -> io::Result<()> {
     match DirBuilder::new().mode(FOLDER_MODE).create(path) {
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists && path.is_dir() => Ok(()),
@@ -39,8 +39,8 @@ pub(crate) fn create_folder(path: &Path) -> io::Result<()> {
     }
 }
 
-/// Takes from others what an older version, or another program, let them do with the files of a database that are
-/// ours. The group keeps what it may: who gave it that knows why.
+/// Takes away permissions of other users on our files of a database, which an older version or another program gave them.
+/// The group keeps its permissions: an operator gave it those on purpose.
 pub(crate) fn tighten(path: &Path) {
     let files = SUFFIXES.into_iter().chain([last_backup::SUFFIX]);
     for file in files.map(|suffix| beside(path, suffix)) {

@@ -1,5 +1,5 @@
-//! One start at a time on a database: what a start does when it finds that nobody has done it yet (making the schema,
-//! bringing it up to date, the index of texts) must not be done by two at once.
+//! The start lock: one start at a time on a database. Two starts at once must not both create the schema, migrate it or
+//! create the text index.
 //!
 //! It is a lock on the folder, so that it needs no file of its own, and so that no lock of SQLite's on the database
 //! file is given up with it.
@@ -12,10 +12,10 @@ use std::time::{Duration, Instant};
 
 use crate::sqlite::files::folder_of;
 
-/// How long to wait for another start. It takes seconds, unless it brings a large database up to date.
+/// Time to wait for another start. It takes seconds, unless it migrates a large database.
 const START_WAIT_MAX: Duration = Duration::from_secs(30);
 
-/// How often to look whether it is over.
+/// Time between two tries.
 const LOOK_EVERY: Duration = Duration::from_millis(10);
 
 /// Held until it is dropped, or the process ends.

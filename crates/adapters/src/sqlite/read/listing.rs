@@ -2,7 +2,8 @@
 
 use std::collections::BinaryHeap;
 
-use domain::query::{Filter, Listing, Message, Page, Place, TextQuery};
+use domain::query::{Filter, Listing, Message, Page, Place};
+use domain::text_query::TextQuery;
 use domain::time::ExactTime;
 use rusqlite::types::Value;
 use rusqlite::{Transaction, params_from_iter};

@@ -99,7 +99,7 @@ impl Selection {
 
 #[cfg(test)]
 mod tests {
-    use domain::query::TextQuery;
+    use domain::text_query::TextQuery;
     use domain::time::ExactTime;
     use rusqlite::functions::FunctionFlags;
     use rusqlite::{Connection, params_from_iter};

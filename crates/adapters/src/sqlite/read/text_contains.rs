@@ -1,6 +1,6 @@
 //! The SQL function by which queries compare texts.
 
-use domain::query::TextQuery;
+use domain::text_query::TextQuery;
 use rusqlite::Connection;
 use rusqlite::functions::FunctionFlags;
 use rusqlite::types::ValueRef;

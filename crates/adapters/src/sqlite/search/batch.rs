@@ -1,6 +1,6 @@
 //! Messages on their way into the text index, and expired ones on their way out, some at a time.
 
-use domain::query::fold_case;
+use domain::text_query::fold_case;
 use rusqlite::{Connection, Transaction, params};
 
 use crate::sqlite::search::lookup::indexable;

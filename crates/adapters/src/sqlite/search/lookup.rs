@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use domain::query::TextQuery;
+use domain::text_query::TextQuery;
 use rusqlite::{OptionalExtension, Transaction, params};
 
 use crate::sqlite::search::file::{is_attached, progress};
@@ -16,7 +16,7 @@ const QUERY_TRIGRAMS_MAX: usize = 4;
 /// Trigrams of a query that are compared to find those: enough for a phrase of some ten words.
 const COMPARED_TRIGRAMS_MAX: usize = 64;
 
-/// How rare a trigram is, is told by where the index has it for this many'th time.
+/// Hits of a trigram up to which the text index is read: the place of that hit tells how rare the trigram is.
 const COMPARED_HITS: u32 = 256;
 
 /// A text as the text index looks it up.

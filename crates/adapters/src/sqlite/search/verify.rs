@@ -1,6 +1,6 @@
 //! The checks that the text index makes of itself: that its file is sound, and that it finds some messages by their texts.
 
-use domain::query::fold_case;
+use domain::text_query::fold_case;
 use rusqlite::{Connection, Transaction};
 
 use crate::sqlite::search::lookup::matching_all;

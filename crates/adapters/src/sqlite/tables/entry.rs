@@ -1,4 +1,4 @@
-//! What the indexes have of a message, and a stretch of such entries in order of arrival.
+//! Index entries of messages, and stretches of them in order of arrival.
 
 use std::sync::Arc;
 

@@ -32,7 +32,7 @@ pub(crate) const GROUP_BITS: u32 = u32::BITS.ilog2();
 /// for 50 million keys. The memory that the service is allowed has room for one or two more meanwhile.
 pub(crate) const GROUPS_MAX: usize = 24;
 
-/// A message's source and id, as the ledger knows it.
+/// Source and id of a message, as the ledger has them.
 pub(crate) type Key = [u8; 16];
 
 /// The filters of all segments but the oldest.
@@ -43,7 +43,7 @@ pub(crate) struct KeyFilter {
 }
 
 impl KeyFilter {
-    /// From now on the segment may have the key.
+    /// Adds a key to a segment.
     pub(crate) fn insert(&mut self, segment: i64, key: &Key) {
         let group = self.group(segment);
         for row in rows(key) {
@@ -51,7 +51,7 @@ impl KeyFilter {
         }
     }
 
-    /// The segments that may have the key, the newest first.
+    /// Returns the segments that may have the key, the newest first.
     pub(crate) fn candidates(&self, key: &Key) -> impl Iterator<Item = i64> {
         let found = self.groups.iter().rev().map(|(number, group)| {
             let mut bits = u32::MAX;
@@ -71,7 +71,7 @@ impl KeyFilter {
         })
     }
 
-    /// The filter of one segment, to be stored.
+    /// Returns the filter of one segment, to be stored.
     pub(crate) fn column(&self, segment: i64) -> Vec<u8> {
         let mut column = vec![0; COLUMN_BYTES];
         if let Some(group) = self.groups.get(&(segment >> GROUP_BITS)) {
@@ -82,7 +82,7 @@ impl KeyFilter {
         column
     }
 
-    /// Takes a stored filter; tells if it is not one.
+    /// Takes a stored filter; returns false if it is not one.
     pub(crate) fn set_column(&mut self, segment: i64, column: &[u8]) -> bool {
         if column.len() != COLUMN_BYTES {
             return false;
@@ -97,7 +97,7 @@ impl KeyFilter {
         true
     }
 
-    /// The segment has no keys any more, nor has any before it.
+    /// Removes the filters of a segment and of all before it.
     pub(crate) fn remove_to(&mut self, segment: i64) {
         self.groups = self.groups.split_off(&((segment + 1) >> GROUP_BITS));
         if let Some(group) = self.groups.get_mut(&(segment >> GROUP_BITS)) {
@@ -105,7 +105,7 @@ impl KeyFilter {
         }
     }
 
-    /// What the filters of a group have at a place, a bit a segment.
+    /// Returns the bits of a group of filters at a row, one bit per segment.
     pub(crate) fn word(&self, group: i64, row: usize) -> u32 {
         self.groups.get(&group).map_or(0, |group| group[row])
     }
@@ -118,7 +118,7 @@ impl KeyFilter {
         self.groups.keys().next().copied()
     }
 
-    /// These groups are somewhere else from now on.
+    /// Removes these groups: the database has them from now on.
     pub(crate) fn forget(&mut self, groups: Range<i64>) {
         self.groups.retain(|number, _| !groups.contains(number));
     }

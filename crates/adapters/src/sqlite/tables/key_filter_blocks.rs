@@ -1,4 +1,4 @@
-//! The filters of old segments, in the database: memory has those of the newest, and no more than it has room for.
+//! Table `key_filter_blocks`: the key filters of old segments. Memory has those of the newest, up to a bound.
 //!
 //! An area is 512 segments that follow each other. As in memory, the bits of all its segments that belong to one place of
 //! a filter lie side by side, so that a key is looked for in all of an area with one page for each of its first places,
@@ -25,7 +25,7 @@ const BLOCKS_PER_COMMIT: i64 = 32;
 /// The same while the program starts, of what an older version left.
 const BLOCKS_PER_START_COMMIT: i64 = 4096;
 
-/// How much memory may hold, and how the rest is put together.
+/// Bound of the filters in memory, and layout of the others.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Shape {
     groups_max: usize,
@@ -71,7 +71,7 @@ fn block_id(area: i64, n: i64) -> i64 {
     area << 16 | n
 }
 
-/// The areas that are whole in the database, and the one that is being written.
+/// Areas that are whole in the database, and the one that is being written.
 #[derive(Default)]
 pub(crate) struct Archive {
     shape: Shape,
@@ -81,7 +81,7 @@ pub(crate) struct Archive {
 }
 
 impl Archive {
-    /// Which areas of these segments are whole.
+    /// Finds the areas of these segments that are whole.
     pub(crate) fn read(db: &Connection, shape: Shape, last_segment: i64) -> rusqlite::Result<Self> {
         let mut is_there = db.prepare("SELECT 1 FROM key_filter_blocks WHERE block = ?1")?;
         let mut areas = Vec::new();
@@ -93,12 +93,12 @@ impl Archive {
         Ok(Self { shape, areas, writing: None })
     }
 
-    /// Whether the filter of this segment is here, and need not be in memory.
+    /// Returns true if the database has the filter of this segment, so that memory need not.
     pub(crate) fn has(&self, segment: i64) -> bool {
         self.areas.contains(&self.shape.area_of(segment))
     }
 
-    /// The segments that may have the key, the newest first.
+    /// Returns the segments that may have the key, the newest first.
     pub(crate) fn candidates(&self, tx: &Connection, key: &Key) -> rusqlite::Result<Vec<i64>> {
         let mut found = Vec::new();
         for area in self.areas.iter().rev() {
@@ -107,8 +107,8 @@ impl Archive {
         Ok(found)
     }
 
-    /// Writes some blocks of the oldest segments in memory, if memory has too many. All segments before this one have all
-    /// their keys.
+    /// Writes some blocks of the oldest segments in memory, if memory has too many. All segments before `before_segment` are
+    /// whole.
     pub(crate) fn write(
         &mut self,
         tx: &Transaction<'_>,
@@ -118,13 +118,13 @@ impl Archive {
         self.write_blocks(tx, filter, before_segment, BLOCKS_PER_COMMIT).map(drop)
     }
 
-    /// Whether there are so many segments that are not here that memory should not have them all.
+    /// Returns true if the database lacks the filters of more segments than memory should have.
     pub(crate) fn is_behind(&self, before_segment: i64) -> bool {
         let n_segments = (0..before_segment).filter(|segment| !self.has(*segment)).count();
         n_segments >> GROUP_BITS > self.shape.groups_max
     }
 
-    /// Writes what there is to write, before messages come in.
+    /// Writes all that is due, before messages come in.
     pub(crate) fn write_all(
         &mut self,
         db: &mut Connection,
@@ -175,7 +175,7 @@ impl Archive {
         Ok(true)
     }
 
-    /// Where to go on, or to begin.
+    /// Returns the next block to write.
     fn next_block(
         &self,
         tx: &Transaction<'_>,
@@ -201,7 +201,8 @@ impl Archive {
         Ok(Some((area, written.map_or(0, |block| block - block_id(area, 0)))))
     }
 
-    /// No segment before this one has keys any more. Removes up to so many of their blocks; whether there was any.
+    /// Removes up to `n_max` blocks of segments that have no keys any more, all before `before_segment`; returns true if there
+    /// were any.
     pub(crate) fn forget(
         &mut self,
         tx: &Transaction<'_>,
@@ -221,7 +222,7 @@ impl Archive {
     }
 }
 
-/// The segments of an area that may have the key, the newest first.
+/// Returns the segments of an area that may have the key, the newest first.
 fn candidates(tx: &Connection, shape: Shape, area: i64, key: &Key) -> rusqlite::Result<Vec<i64>> {
     let row_bytes = shape.row_bytes();
     let mut found = vec![u8::MAX; row_bytes];
@@ -248,7 +249,7 @@ fn candidates(tx: &Connection, shape: Shape, area: i64, key: &Key) -> rusqlite::
     Ok((0..1_i64 << shape.area_bits).rev().filter(is_set).map(|n| (area << shape.area_bits) + n).collect())
 }
 
-/// The segments whose filters, as they are stored, have bits that their area leaves out.
+/// Returns the segments whose stored filters have bits that their area lacks.
 pub(crate) fn incomplete(tx: &Connection, shape: Shape) -> rusqlite::Result<Vec<i64>> {
     let mut incomplete = Vec::new();
     for area in Archive::read(tx, shape, segments::last(tx)?)?.areas {
@@ -262,7 +263,7 @@ pub(crate) fn incomplete(tx: &Connection, shape: Shape) -> rusqlite::Result<Vec<
     Ok(incomplete)
 }
 
-/// The segments of the `n`th group of an area of which the area leaves out a bit, as bits.
+/// Returns the segments of the `n`th group of an area that have a bit which the area lacks, as bits.
 fn left_out(tx: &Connection, shape: Shape, area: i64, n: usize, filter: &KeyFilter) -> rusqlite::Result<u32> {
     let group = shape.groups(area).start + i64::try_from(n).expect("some");
     let mut block = tx.prepare_cached("SELECT bits FROM key_filter_blocks WHERE block = ?1")?;

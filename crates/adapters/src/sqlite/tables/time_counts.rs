@@ -1,4 +1,4 @@
-//! How many messages lie in a span of time, for spans of a second to centuries.
+//! Table `time_counts`: the number of indexed messages in each span of time, for spans of a second to centuries.
 //!
 //! With these, the messages before a time are counted in some hundred rows, however many they are, and
 //! the message at an offset is found likewise.
@@ -66,12 +66,12 @@ fn span(level: u32, ts_us: i64) -> i64 {
     ts_us >> (SPAN_BITS + LEVEL_BITS * level)
 }
 
-/// The first microsecond of the span of level 0 that holds a time.
+/// Returns the first microsecond of the span of level 0 that holds a time.
 pub(crate) fn start_of_span(ts_us: i64) -> i64 {
     span(0, ts_us) << SPAN_BITS
 }
 
-/// How many indexed messages are older than the span of level 0 that holds a time.
+/// Returns how many indexed messages are older than the span of level 0 that holds a time.
 pub(crate) fn count_before_span(tx: &Transaction<'_>, ts_us: i64) -> rusqlite::Result<u64> {
     let mut total = 0;
     for level in 0..LEVELS {
@@ -90,9 +90,8 @@ fn count(tx: &Transaction<'_>, level: u32, spans: Range<i64>) -> rusqlite::Resul
     .query_row(params![level, spans.start, spans.end], |row| row.get(0))
 }
 
-/// Where to begin to walk so as to come to the message at `offset` in order of time: the start of a
-/// span of level 0, and how many messages are older than that. `unindexed_us` are the times of the
-/// messages that the counts leave out, in order.
+/// Returns where a walk to the message at `offset` in order of time begins: the start of a span of level 0, and how many
+/// messages are older than that. `unindexed_us` has the times of the messages that the counts lack, in order.
 pub(crate) fn skip(tx: &Transaction<'_>, unindexed_us: &[i64], offset: u64) -> rusqlite::Result<(i64, u64)> {
     let mut before = 0;
     let mut spans = i64::MIN..i64::MAX;
@@ -104,8 +103,8 @@ pub(crate) fn skip(tx: &Transaction<'_>, unindexed_us: &[i64], offset: u64) -> r
     Ok(((spans.start >> LEVEL_BITS) << SPAN_BITS, before))
 }
 
-/// Of these spans, the one that holds the message at `offset` or else the last one, and how many messages those
-/// before it hold.
+/// Returns the span that holds the message at `offset`, or else the last one, and how many messages lie in the spans before
+/// it.
 fn span_at(
     tx: &Transaction<'_>,
     level: u32,

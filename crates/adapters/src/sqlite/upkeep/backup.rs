@@ -25,7 +25,7 @@ pub enum BackupError {
     Refused {
         /// The database file.
         path: PathBuf,
-        /// What is wrong.
+        /// Its problem.
         problem: Problem,
     },
     /// A file is there already, or a log that SQLite would take for the backup's.
@@ -55,7 +55,7 @@ pub enum BackupError {
     Damaged {
         /// The database file.
         path: PathBuf,
-        /// What is wrong.
+        /// Its problems.
         report: Report,
     },
 }

@@ -68,7 +68,7 @@ pub enum DeleteError {
     Refused {
         /// The database file.
         path: PathBuf,
-        /// What is wrong.
+        /// Its problem.
         problem: Problem,
     },
     /// Its schema is older.

@@ -25,7 +25,7 @@ pub enum ExportError {
     Refused {
         /// The database file.
         path: PathBuf,
-        /// What is wrong.
+        /// Its problem.
         problem: Problem,
     },
     /// A message could not be handed on.

@@ -34,10 +34,10 @@ pub enum RestoreError {
     Damaged {
         /// The backup.
         src: PathBuf,
-        /// What is wrong.
+        /// Its problems.
         report: Report,
     },
-    /// The database can't be made or opened.
+    /// The database can't be created or opened.
     #[error(transparent)]
     Target(#[from] OpenError),
     /// There are messages in the database.
@@ -45,7 +45,7 @@ pub enum RestoreError {
     Holds {
         /// The database file.
         path: PathBuf,
-        /// How many.
+        /// Their number.
         messages: u64,
     },
     /// The file has tables, but is not a database of ours.
@@ -69,9 +69,9 @@ pub enum RestoreError {
     },
 }
 
-/// Puts what the backup `src` holds into the database at `path`, which is made if it is not there.
-/// `src` is checked before, in the same snapshot that is copied. All of it is restored or nothing.
-/// `progress` is told how many pages of how many are copied.
+/// Copies the backup `src` into the database at `path`, which is created if it does not exist. Checks `src` first, in the same
+/// snapshot that is copied. Restores all of it or nothing. Calls `progress` with the pages that are copied and the pages in
+/// all.
 ///
 /// # Errors
 /// [`RestoreError`]; a database that holds anything, or is in use, is left as it is.

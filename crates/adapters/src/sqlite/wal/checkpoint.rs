@@ -32,7 +32,7 @@ thread_local! {
     static WAL_PAGES: Cell<i32> = const { Cell::new(0) };
 }
 
-/// How a log is moved into its database.
+/// Way of moving a log into its database.
 #[derive(Clone, Copy)]
 pub(crate) enum Checkpoint {
     /// Waits for nobody: pages that are still read stay.

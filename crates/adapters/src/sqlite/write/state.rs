@@ -51,7 +51,7 @@ pub(crate) struct WriterState {
     pub(crate) top_senders: TopSenders,
 }
 
-/// How much one transaction removes and reads beside its messages.
+/// Bounds of what one transaction removes and reads beside its messages.
 #[derive(Clone, Copy)]
 pub(crate) struct RemovalBounds {
     /// Messages or keys that it removes at most.

@@ -1,4 +1,4 @@
-//! What an answer is worth: each is held against what the disk did meanwhile.
+//! Answers: each is compared with what the disk did during the call.
 
 use domain::message::NewMessage;
 use domain::store::{Appended, StoreError, StoreErrorKind};
@@ -16,7 +16,7 @@ struct Call {
     n_tries: usize,
     /// Tries up to the last one that somebody had an answer from.
     n_answered: usize,
-    /// Whether a call before may have stored it.
+    /// True if an earlier call may have stored it.
     was_doubtful: bool,
 }
 
@@ -91,7 +91,7 @@ impl World {
         }
     }
 
-    /// How the tries ended that this delivery was in.
+    /// Returns the results of the tries that this delivery was in.
     fn own_tries(&self, call: &Call) -> Vec<Result<(), StoreErrorKind>> {
         self.disk.since(call.n_tries, |tries| {
             tries.iter().filter(|t| t.deliveries.contains(&call.ids)).map(|t| t.result).collect()
