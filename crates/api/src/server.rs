@@ -35,7 +35,7 @@ use crate::telemetry::metrics::Metrics;
 use crate::transport::connection::{self, Connection, Heads, KEEP_ALIVE, Socket};
 use crate::transport::handshake::Handshakes;
 use crate::transport::listener::Listener;
-use crate::transport::places::{Place, Places};
+use crate::transport::permits::{Permit, Permits};
 
 /// Bytes of all listings that are being sent. Beside them there are those that are being read and put together,
 /// as many as the store answers at once.
@@ -188,7 +188,7 @@ pub fn serve(
     let listener = listener.into();
     let name = listener.address()?.to_string();
     let entrance = Entrance {
-        places: Places::new(all_max, limits.client_max, app.metrics.connections()),
+        permits: Permits::new(all_max, limits.client_max, app.metrics.connections()),
         heads: connection::heads(),
         app,
     };
@@ -198,7 +198,7 @@ pub fn serve(
             let entrance = entrance.clone();
             fn_service(move |unix: UnixStream| {
                 let entered = entrance.enter(UNIX_PEER);
-                ready(entered.map(|place| entrance.connection(unix, UNIX_PEER, place)).ok_or(()))
+                ready(entered.map(|permit| entrance.connection(unix, UNIX_PEER, permit)).ok_or(()))
             })
             .and_then(http.map_err(drop))
         })?,
@@ -207,7 +207,7 @@ pub fn serve(
             let entrance = entrance.clone();
             fn_service(move |tcp: TcpStream| {
                 let entered = tcp.peer_addr().ok().and_then(|peer| Some((peer, entrance.enter(peer)?)));
-                ready(entered.map(|(peer, place)| entrance.connection(tcp, peer, place)).ok_or(()))
+                ready(entered.map(|(peer, permit)| entrance.connection(tcp, peer, permit)).ok_or(()))
             })
             .and_then(http.map_err(drop))
         })?,
@@ -220,10 +220,10 @@ pub fn serve(
                     let (entrance, handshakes) = (entrance.clone(), handshakes.clone());
                     async move {
                         let peer = tcp.peer_addr().map_err(drop)?;
-                        let place = entrance.enter(peer).ok_or(())?;
+                        let permit = entrance.enter(peer).ok_or(())?;
                         let has_all = entrance.app.door.is_trusted(peer.ip());
-                        let tls = handshakes.accept(tcp, peer.ip(), has_all, &place).await.ok_or(())?;
-                        Ok(entrance.connection(tls, peer, place))
+                        let tls = handshakes.accept(tcp, peer.ip(), has_all, &permit).await.ok_or(())?;
+                        Ok(entrance.connection(tls, peer, permit))
                     }
                 })
                 .and_then(http.map_err(drop))
@@ -237,18 +237,23 @@ pub fn serve(
 #[derive(Clone)]
 struct Entrance {
     app: Data<App>,
-    places: Arc<Places>,
+    permits: Arc<Permits>,
     heads: Heads,
 }
 
 impl Entrance {
-    /// The place of a connection, if it is given one.
-    fn enter(&self, peer: SocketAddr) -> Option<Place> {
-        self.places.take(peer.ip(), self.app.door.is_trusted(peer.ip()))
+    /// The permit of a connection, if it is given one.
+    fn enter(&self, peer: SocketAddr) -> Option<Permit> {
+        self.permits.take(peer.ip(), self.app.door.is_trusted(peer.ip()))
     }
 
-    fn connection<IO>(&self, io: IO, peer: SocketAddr, place: Place) -> (Connection<IO>, Option<SocketAddr>) {
-        (Connection::new(io, peer.ip(), place, Arc::clone(&self.heads)), Some(peer))
+    fn connection<IO>(
+        &self,
+        io: IO,
+        peer: SocketAddr,
+        permit: Permit,
+    ) -> (Connection<IO>, Option<SocketAddr>) {
+        (Connection::new(io, peer.ip(), permit, Arc::clone(&self.heads)), Some(peer))
     }
 }
 
@@ -274,7 +279,7 @@ fn http<IO: Socket + 'static>(
         .app_data(app)
         .wrap(from_fn(request::observe))
         .wrap(headers)
-        .wrap(from_fn(connection::take_turn))
+        .wrap(from_fn(connection::answer_one_request))
         .configure(routes)
         .configure(routes::everywhere)
         .into_factory();
@@ -288,7 +293,7 @@ fn http<IO: Socket + 'static>(
             async move { stopping.notified().await }
         })
         .on_connect_ext(|connection: &Connection<IO>, data| {
-            data.insert(connection.turn());
+            data.insert(connection.exchange());
         })
         .h1(map_config(requests, |()| AppConfig::default()))
 }

@@ -12,7 +12,7 @@ use futures_util::future::{Either, select};
 use crate::access::refusals::Door;
 use crate::error::ApiError;
 use crate::limits::share::Shares;
-use crate::transport::connection::Turn;
+use crate::transport::connection::Exchange;
 
 /// Searches of one client at once, those included that wait for their turn: half of the turns that the store has.
 const CLIENT_SEARCHES_MAX: usize = 2;
@@ -65,8 +65,8 @@ impl Questions {
             Kind::Search => (&self.searches, CLIENT_SEARCHES),
         };
         let _share = shares.take(door.client(request), 1).ok_or(ApiError::Overloaded(what))?;
-        let turn = request.conn_data::<Rc<Turn>>().expect("every connection has one");
-        match select(pin!(question), pin!(turn.hung_up())).await {
+        let exchange = request.conn_data::<Rc<Exchange>>().expect("every connection has one");
+        match select(pin!(question), pin!(exchange.hung_up())).await {
             Either::Left((answer, _)) => answer.map_err(|error| match (kind, error.kind) {
                 (Kind::Search, StoreErrorKind::Busy) => ApiError::Search(error),
                 _ => error.into(),

@@ -18,7 +18,7 @@ use uuid::Uuid;
 use crate::error::ApiError;
 use crate::router as routes;
 use crate::server::App;
-use crate::transport::connection::Turn;
+use crate::transport::connection::Exchange;
 
 /// The `path` of `http_requests_total` for all paths that are not ours.
 pub(crate) const UNKNOWN_PATH: &str = "unknown";
@@ -41,7 +41,7 @@ pub(crate) async fn observe<B: MessageBody + 'static>(
 ) -> Result<ServiceResponse<BoxBody>, Error> {
     let started = Instant::now();
     let app = Data::clone(request.app_data::<Data<App>>().expect("every server is built with its app"));
-    let bad_head = request.conn_data::<Rc<Turn>>().and_then(|turn| turn.bad_head());
+    let bad_head = request.conn_data::<Rc<Exchange>>().and_then(|exchange| exchange.bad_head());
     let run = async move {
         let mut response = match bad_head {
             Some(bad_head) => request.error_response(ApiError::from(bad_head)),

@@ -18,7 +18,7 @@ use crate::limits::bodies::BodyMemory;
 use crate::router::result_of;
 use crate::routes::messages::{EXAMPLE, NewMessageBody};
 use crate::server::App;
-use crate::transport::connection::Turn;
+use crate::transport::connection::Exchange;
 
 /// From the head of a request to the end of its body: a megabyte over the slowest phone network
 /// takes less, and who takes longer keeps a connection from others.
@@ -83,7 +83,7 @@ pub(crate) async fn receive(
     app.ingest.check_headers(&app.source, &headers).map_err(|error| refusal(error, &app, &request))?;
     // The memory is the body's until the message is answered.
     let (body, _memory) = {
-        let _reading = request.conn_data::<Rc<Turn>>().expect("every connection has one").read_body();
+        let _reading = request.conn_data::<Rc<Exchange>>().expect("every connection has one").read_body();
         read(&request, payload, &app).await?
     };
     let receipt = app

@@ -17,7 +17,7 @@ use prometheus::{
 
 use crate::middleware::observe::UNKNOWN_PATH;
 use crate::openapi;
-use crate::transport::places::PlaceMetrics;
+use crate::transport::permits::PermitMetrics;
 
 /// Every value of `result`.
 pub const WEBHOOK_RESULTS: [&str; 7] = [
@@ -58,8 +58,8 @@ pub struct Metrics {
     log_lines_lost: IntCounter,
     ready: IntGauge,
     last_message: GaugeVec,
-    connections: PlaceMetrics,
-    handshakes: PlaceMetrics,
+    connections: PermitMetrics,
+    handshakes: PermitMetrics,
     unindexed_texts: IntGauge,
     certificate_expiry: GaugeVec,
 }
@@ -130,8 +130,8 @@ impl Metrics {
                 ),
                 &["source"],
             )?,
-            connections: PlaceMetrics::new(&registry, "hookkeeper_connections", "Connections")?,
-            handshakes: PlaceMetrics::new(&registry, "hookkeeper_handshakes", "TLS handshakes under way")?,
+            connections: PermitMetrics::new(&registry, "hookkeeper_connections", "Connections")?,
+            handshakes: PermitMetrics::new(&registry, "hookkeeper_handshakes", "TLS handshakes under way")?,
             unindexed_texts: IntGauge::new(
                 "hookkeeper_unindexed_texts",
                 "Messages that the index of texts does not have yet, as of the last look.",
@@ -196,12 +196,12 @@ impl Metrics {
     }
 
     /// What is counted of connections.
-    pub(crate) fn connections(&self) -> PlaceMetrics {
+    pub(crate) fn connections(&self) -> PermitMetrics {
         self.connections.clone()
     }
 
     /// What is counted of TLS handshakes.
-    pub(crate) fn handshakes(&self) -> PlaceMetrics {
+    pub(crate) fn handshakes(&self) -> PermitMetrics {
         self.handshakes.clone()
     }
 

@@ -33,7 +33,7 @@ use tokio_rustls::server::TlsStream;
 use crate::limits::share::{Share, Shares};
 use crate::transport::chunks::{Chunks, WrongAt};
 use crate::transport::head::{BadHead, Framing, HEAD_BYTES_MAX, Head};
-use crate::transport::places::Place;
+use crate::transport::permits::Permit;
 
 /// Bytes read at once: most webhooks whole. What comes in them behind a request waits for its turn.
 const READ_BYTES_MAX: usize = 1 << 10;
@@ -78,8 +78,8 @@ pub(crate) fn heads() -> Heads {
 }
 
 /// Whose turn it is on a connection: its client's to send a request, or ours to answer it.
-pub(crate) struct Turn {
-    place: Place,
+pub(crate) struct Exchange {
+    permit: Permit,
     is_ours: Cell<bool>,
     may_read: Cell<bool>,
     /// Whether a part of the body of the request that is ours has not come yet.
@@ -95,10 +95,10 @@ pub(crate) struct Turn {
     has_hung_up: Cell<bool>,
 }
 
-impl Turn {
-    fn of_client(place: Place) -> Rc<Self> {
+impl Exchange {
+    fn of_client(permit: Permit) -> Rc<Self> {
         Rc::new(Self {
-            place,
+            permit,
             is_ours: Cell::new(false),
             may_read: Cell::new(true),
             has_rest: Cell::new(false),
@@ -112,7 +112,7 @@ impl Turn {
 
     /// A request has come, whole or with a rest of its body still to come; what follows it is not read until it is answered.
     fn begin_ours(&self, has_rest: bool) {
-        self.place.works();
+        self.permit.works();
         self.is_ours.set(true);
         self.has_rest.set(has_rest);
         self.may_read.set(false);
@@ -126,10 +126,10 @@ impl Turn {
 
     /// Lets the connection be read until what is returned is dropped: for who wants the body of a request.
     pub(crate) fn read_body(self: &Rc<Self>) -> impl Drop + use<> {
-        struct Reading(Rc<Turn>);
+        struct Reading(Rc<Exchange>);
         impl Drop for Reading {
             fn drop(&mut self) {
-                self.0.place.works();
+                self.0.permit.works();
                 self.0.may_read.set(false);
             }
         }
@@ -144,7 +144,7 @@ impl Turn {
     /// Waits until the client has closed its side of the connection, while it is our turn. What it sent before is not
     /// read for that.
     pub(crate) async fn hung_up(&self) {
-        struct Watch<'a>(&'a Turn);
+        struct Watch<'a>(&'a Exchange);
         impl Drop for Watch<'_> {
             fn drop(&mut self) {
                 self.0.is_watched.set(false);
@@ -172,11 +172,11 @@ impl Turn {
 }
 
 /// Until it is dropped, a request is being answered.
-struct OurTurn(Rc<Turn>);
+struct Answering(Rc<Exchange>);
 
-impl Drop for OurTurn {
+impl Drop for Answering {
     fn drop(&mut self) {
-        self.0.place.waits();
+        self.0.permit.waits();
         self.0.is_ours.set(false);
         self.0.may_read.set(true);
         self.0.wake_reader();
@@ -184,20 +184,21 @@ impl Drop for OurTurn {
 }
 
 /// Around every request.
-pub(crate) async fn take_turn(
+pub(crate) async fn answer_one_request(
     request: ServiceRequest,
     next: Next<impl MessageBody + 'static>,
 ) -> Result<ServiceResponse<Answer>, Error> {
-    let turn = OurTurn(Rc::clone(request.conn_data::<Rc<Turn>>().expect("every connection has one")));
+    let exchange =
+        Answering(Rc::clone(request.conn_data::<Rc<Exchange>>().expect("every connection has one")));
     let response = next.call(request).await;
-    turn.0.deadline.set(Some(Instant::now() + CLIENT_TIME_MAX));
-    Ok(response?.map_body(|_, body| Answer { body: body.boxed(), _turn: turn }))
+    exchange.0.deadline.set(Some(Instant::now() + CLIENT_TIME_MAX));
+    Ok(response?.map_body(|_, body| Answer { body: body.boxed(), _answering: exchange }))
 }
 
 /// The body of an answer; when all of it is on its way, the turn is the client's again.
 pub(crate) struct Answer {
     body: BoxBody,
-    _turn: OurTurn,
+    _answering: Answering,
 }
 
 impl MessageBody for Answer {
@@ -216,7 +217,7 @@ impl MessageBody for Answer {
 pub(crate) struct Connection<IO> {
     io: IO,
     peer: IpAddr,
-    turn: Rc<Turn>,
+    exchange: Rc<Exchange>,
     stage: Stage,
     /// What was read and is not handed over yet.
     ahead: BytesMut,
@@ -249,11 +250,11 @@ enum Stage {
 }
 
 impl<IO> Connection<IO> {
-    pub(crate) fn new(io: IO, peer: IpAddr, place: Place, heads: Heads) -> Self {
+    pub(crate) fn new(io: IO, peer: IpAddr, permit: Permit, heads: Heads) -> Self {
         Self {
             io,
             peer,
-            turn: Turn::of_client(place),
+            exchange: Exchange::of_client(permit),
             stage: Stage::Head,
             ahead: BytesMut::new(),
             ahead_bytes_due: 0,
@@ -267,21 +268,21 @@ impl<IO> Connection<IO> {
         }
     }
 
-    pub(crate) fn turn(&self) -> Rc<Turn> {
-        Rc::clone(&self.turn)
+    pub(crate) fn exchange(&self) -> Rc<Exchange> {
+        Rc::clone(&self.exchange)
     }
 
     /// Ready once the client has let its time pass.
     fn poll_too_late(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         // The timer is reset only if it is due too late or has run out: most requests do not touch it.
-        if let Some(deadline) = self.turn.deadline.get()
+        if let Some(deadline) = self.exchange.deadline.get()
             && deadline < self.timer.deadline()
         {
             self.timer.as_mut().reset(deadline);
         }
         while self.timer.as_mut().poll(cx).is_ready() {
             let now = Instant::now();
-            let deadline = self.turn.deadline.get().unwrap_or(now + CLIENT_TIME_MAX);
+            let deadline = self.exchange.deadline.get().unwrap_or(now + CLIENT_TIME_MAX);
             if deadline <= now {
                 return Poll::Ready(());
             }
@@ -293,7 +294,7 @@ impl<IO> Connection<IO> {
     /// Whether the client owes us the first head, or the rest of a later one.
     fn owes_head(&self) -> bool {
         let has_begun = self.is_first || !self.ahead.is_empty();
-        has_begun && !self.turn.is_ours.get() && matches!(self.stage, Stage::Head)
+        has_begun && !self.exchange.is_ours.get() && matches!(self.stage, Stage::Head)
     }
 
     /// Hands over what waits of the request, if something does.
@@ -330,14 +331,14 @@ impl<IO> Connection<IO> {
         self.interim = if head.expects_continue && body.is_empty() { CONTINUE } else { b"" };
         self.stage = stage;
         self.is_first = false;
-        self.turn.begin_ours(!matches!(self.stage, Stage::Head));
+        self.exchange.begin_ours(!matches!(self.stage, Stage::Head));
         n_bytes
     }
 
     /// Has a head answered that is not served, and serves nothing more.
     fn refuse(&mut self, bad_head: BadHead) {
-        self.turn.bad_head.set(Some(bad_head));
-        self.turn.begin_ours(true);
+        self.exchange.bad_head.set(Some(bad_head));
+        self.exchange.begin_ours(true);
         self.stage = Stage::Rest;
         self.head_memory = None;
         self.ahead = BytesMut::from(BAD_HEAD);
@@ -383,15 +384,15 @@ impl<IO> Connection<IO> {
     fn wrote(&mut self, cx: &mut Context<'_>, written: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
         if written.is_pending() {
             self.is_write_blocked = true;
-            self.turn.place.waits();
-            if self.turn.place.poll_told_to_go(cx).is_ready() {
+            self.exchange.permit.waits();
+            if self.exchange.permit.poll_told_to_go(cx).is_ready() {
                 return Poll::Ready(Err(io::ErrorKind::ConnectionAborted.into()));
             }
         } else if mem::take(&mut self.is_write_blocked) {
-            if self.turn.is_ours.get() {
-                self.turn.place.works();
+            if self.exchange.is_ours.get() {
+                self.exchange.permit.works();
             }
-            self.turn.wake_reader();
+            self.exchange.wake_reader();
         }
         written
     }
@@ -426,7 +427,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Connection<IO> {
                 cx.waker().wake_by_ref();
                 return Poll::Pending;
             }
-            self.turn.has_sent();
+            self.exchange.has_sent();
             if let Ok(Some(head)) = Head::read(bytes)
                 && head.keeps_its_length()
             {
@@ -454,7 +455,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Connection<IO> {
                 self.ahead.clear();
                 return Poll::Ready(Ok(()));
             }
-            self.turn.has_sent();
+            self.exchange.has_sent();
             self.ahead.extend_from_slice(part.filled());
         }
         self.hand_over(buf);
@@ -463,7 +464,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Connection<IO> {
 
     /// Reads more of a body.
     fn poll_body(&mut self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        if !self.turn.is_ours.get() {
+        if !self.exchange.is_ours.get() {
             self.interim = b"";
         }
         while !self.interim.is_empty() {
@@ -478,14 +479,14 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Connection<IO> {
         let mut part = ReadBuf::new(buf.initialize_unfilled_to(bytes_max));
         let read = Pin::new(&mut self.io).poll_read(cx, &mut part);
         if read.is_pending() {
-            self.turn.place.waits();
+            self.exchange.permit.waits();
         }
         ready!(read)?;
         let bytes = part.filled();
         if bytes.is_empty() {
             return Poll::Ready(Ok(()));
         }
-        self.turn.has_sent();
+        self.exchange.has_sent();
         // After less than there was room for there is no more now, and the next try waits for it.
         self.has_read_much = bytes.len() == bytes_max;
         let mut n_bytes = bytes.len();
@@ -558,19 +559,19 @@ impl<IO: Socket> AsyncRead for Connection<IO> {
             cx.waker().wake_by_ref();
             return Poll::Pending;
         }
-        if this.turn.is_watched.get() && this.io.has_hung_up() {
-            this.turn.has_hung_up.set(true);
+        if this.exchange.is_watched.get() && this.io.has_hung_up() {
+            this.exchange.has_hung_up.set(true);
         }
-        if this.turn.may_read.get() && this.turn.place.poll_told_to_go(cx).is_ready() {
+        if this.exchange.may_read.get() && this.exchange.permit.poll_told_to_go(cx).is_ready() {
             return Poll::Ready(Err(io::ErrorKind::ConnectionAborted.into()));
         }
         // Whoever wants a body is not given the request behind it.
         let is_awaited = match this.stage {
-            Stage::Head => !this.turn.is_ours.get(),
-            _ => this.turn.may_read.get(),
+            Stage::Head => !this.exchange.is_ours.get(),
+            _ => this.exchange.may_read.get(),
         };
         if this.is_write_blocked || !is_awaited {
-            this.turn.reader.replace(Some(cx.waker().clone()));
+            this.exchange.reader.replace(Some(cx.waker().clone()));
             return Poll::Pending;
         }
         match this.stage {

@@ -6,5 +6,5 @@ pub(crate) mod handshake;
 pub(crate) mod head;
 pub mod listener;
 pub mod open_files;
-pub(crate) mod places;
+pub(crate) mod permits;
 pub mod tls;
