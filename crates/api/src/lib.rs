@@ -10,7 +10,6 @@ pub mod error;
 pub mod limits;
 mod middleware;
 mod openapi;
-mod printable;
 mod router;
 pub mod routes;
 mod schema;

@@ -5,6 +5,7 @@ use std::process::ExitCode;
 
 use api::commands::{self, backup, check, completions, delete, export, healthcheck, man, migrate, restore};
 use api::commands::{selftest, send, serve, sign, version};
+use api::config::ServeArgs;
 use clap::{CommandFactory, Parser, Subcommand};
 use mimalloc::MiMalloc;
 
@@ -23,12 +24,12 @@ struct Cli {
     #[command(subcommand)]
     command: Option<Command>,
     #[command(flatten)]
-    serve: serve::Args,
+    serve: ServeArgs,
 }
 
 #[derive(Subcommand)]
 enum Command {
-    Serve(serve::Args),
+    Serve(ServeArgs),
     Migrate(migrate::Args),
     Backup(backup::Args),
     Restore(restore::Args),

@@ -15,7 +15,7 @@ use ureq::tls::{PemItem, RootCerts, TlsConfig, parse_pem};
 use ureq::typestate::AgentScope;
 
 use super::Error;
-use crate::printable::printable;
+use crate::telemetry::printable::printable;
 
 /// For one answer: more than a server needs that is stuck in a commit and gives up.
 const ANSWER_TIME_MAX: Duration = Duration::from_secs(30);

@@ -9,8 +9,8 @@ use std::time::Duration;
 use ureq::tls::TlsConfig;
 
 use super::Error;
-use crate::config::{BindArgs, ConfigError, TlsArgs};
-use crate::printable::printable;
+use crate::config::{BindArgs, Settings, TlsArgs};
+use crate::telemetry::printable::printable;
 use crate::transport::listener::Address;
 
 /// Less than the five seconds that a container's health check is usually given.
@@ -34,10 +34,10 @@ pub struct Args {
 /// # Errors
 /// It is not ready, or does not answer.
 pub fn run(args: &Args) -> Result<(), Error> {
-    let mut mistakes = ConfigError::default();
-    let addr = mistakes.bind_addr(&args.bind);
-    let is_tls = mistakes.tls(&args.tls).is_some();
-    let addr = mistakes.unless_mistaken(addr)?;
+    let mut settings = Settings::default();
+    let addr = settings.bind_addr(&args.bind);
+    let is_tls = settings.tls(&args.tls).is_some();
+    let addr = settings.or_mistakes(addr)?;
     let no = |why: String| Error::No(format!("not ready: {why}"));
     let (status, body) = match &addr {
         Address::Tcp(tcp) => ask_tcp(*tcp, is_tls),

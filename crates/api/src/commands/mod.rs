@@ -27,7 +27,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use secrecy::ExposeSecret;
 use serde_json::json;
 
-use crate::config::{ConfigError, DatabaseArgs, SecretArgs};
+use crate::config::{ConfigError, DatabaseArgs, SecretArgs, Settings};
 use crate::transport::listener::Address;
 use crate::transport::tls::TlsError;
 
@@ -107,16 +107,16 @@ fn report_json(report: &Report) -> serde_json::Value {
 
 /// The database of a command that has no other setting.
 fn database_path(args: &DatabaseArgs) -> Result<PathBuf, Error> {
-    let mut mistakes = ConfigError::default();
-    let path = mistakes.database_path(args);
-    Ok(mistakes.unless_mistaken(path)?)
+    let mut settings = Settings::default();
+    let path = settings.database_path(args);
+    Ok(settings.or_mistakes(path)?)
 }
 
 /// The signer of a command that can do nothing without one.
 fn signer(args: &SecretArgs) -> Result<XSignature, Error> {
-    let mut mistakes = ConfigError::default();
-    let secret = mistakes.webhook_secret(args);
-    let secret = mistakes.unless_mistaken(Some(secret))?.ok_or(EmptySecret)?;
+    let mut settings = Settings::default();
+    let secret = settings.webhook_secret(args);
+    let secret = settings.or_mistakes(Some(secret))?.ok_or(EmptySecret)?;
     Ok(XSignature::new(secret.expose_secret())?)
 }
 

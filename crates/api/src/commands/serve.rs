@@ -1,6 +1,5 @@
 //! `hookkeeper serve`: receives until it is told to stop.
 
-use std::path::PathBuf;
 use std::sync::Arc;
 
 use actix_web::dev::Server;
@@ -13,7 +12,6 @@ use domain::ingest::Ingest;
 use domain::query::MessageQuery;
 use domain::signature::SignatureVerifier;
 use domain::source::Source;
-use ipnet::IpNet;
 use sd_notify::NotifyState;
 use secrecy::ExposeSecret;
 use slog::Logger;
@@ -21,10 +19,7 @@ use slog::Logger;
 use super::Error;
 use crate::access::refusals::Door;
 use crate::config::secret;
-use crate::config::{
-    BindArgs, ConfigError, DatabaseArgs, HostArgs, LimitArgs, LogArgs, OpsBindArgs, ProxyArgs, RetentionArgs,
-    Secret, SecretArgs, TlsArgs, TlsFiles, TokenArgs,
-};
+use crate::config::{Config, Secret, ServeArgs};
 use crate::limits::queries::Questions;
 use crate::server::{self as app, App, Budgets, ConnectionLimits, Traffic};
 use crate::signals::{self, Signal, Signals};
@@ -36,96 +31,14 @@ use crate::transport::open_files::{self, CONNECTIONS_MAX, FILES_WANTED};
 use crate::transport::tls::Tls;
 use crate::workers::retention;
 use crate::workers::text_index;
-use domain::retention::Retention;
 
 /// For one step of a start, from one sign of it to the next: moving a long log on a slow disk. systemd kills a start that
 /// takes longer.
 const START_STEP_USEC_MAX: u32 = 300_000_000;
 
-/// Serve: receive webhooks, answer queries (also the default).
-///
-/// Makes the database if it is not there, brings its schema up to date, listens, and logs one JSON
-/// object a line to standard output. SIGTERM or SIGINT: finishes what was accepted and ends with 0.
-/// SIGHUP reads TLS_CERT and TLS_KEY anew, SIGUSR1 switches between LOG_LEVEL and DEBUG.
-#[derive(clap::Args)]
-pub struct Args {
-    #[command(flatten)]
-    database: DatabaseArgs,
-    #[command(flatten)]
-    secret: SecretArgs,
-    #[command(flatten)]
-    bind: BindArgs,
-    #[command(flatten)]
-    log: LogArgs,
-    #[command(flatten)]
-    limit: LimitArgs,
-    #[command(flatten)]
-    token: TokenArgs,
-    #[command(flatten)]
-    ops_bind: OpsBindArgs,
-    #[command(flatten)]
-    proxy: ProxyArgs,
-    #[command(flatten)]
-    host: HostArgs,
-    #[command(flatten)]
-    tls: TlsArgs,
-    #[command(flatten)]
-    retention: RetentionArgs,
-}
-
-struct Config {
-    database_path: PathBuf,
-    secret: Option<Secret>,
-    bind_addr: Address,
-    log_level: slog::Level,
-    body_bytes_max: usize,
-    client_connections_max: usize,
-    api_token: Option<Secret>,
-    ops_bind_addr: Option<Address>,
-    trusted_proxies: Vec<IpNet>,
-    allowed_hosts: Vec<String>,
-    tls: Option<TlsFiles>,
-    retention: Retention,
-}
-
-impl Config {
-    fn read(args: &Args) -> Result<Self, ConfigError> {
-        let mut mistakes = ConfigError::default();
-        let database_path = mistakes.database_path(&args.database);
-        let secret = mistakes.webhook_secret(&args.secret);
-        let bind_addr = mistakes.bind_addr(&args.bind);
-        let log_level = mistakes.log_level(&args.log);
-        let body_bytes_max = mistakes.body_bytes_max(&args.limit);
-        let client_connections_max = mistakes.client_connections_max(&args.limit);
-        let api_token = mistakes.api_token(&args.token);
-        let ops_bind_addr = mistakes.ops_bind_addr(&args.ops_bind);
-        let trusted_proxies = mistakes.trusted_proxies(&args.proxy);
-        let allowed_hosts = mistakes.allowed_hosts(&args.host);
-        let tls = mistakes.tls(&args.tls);
-        let retention = mistakes.retention(&args.retention);
-        let parsed = (|| {
-            Some(Self {
-                database_path: database_path?,
-                secret,
-                bind_addr: bind_addr?,
-                log_level: log_level?,
-                body_bytes_max: body_bytes_max?,
-                client_connections_max: client_connections_max?,
-                api_token,
-                ops_bind_addr,
-                trusted_proxies: trusted_proxies?,
-                allowed_hosts: allowed_hosts?,
-                tls,
-                retention,
-            })
-        })();
-        mistakes.unless_mistaken(parsed)
-    }
-}
-
 /// # Errors
 /// It can't start, or could not end in time.
-pub fn run(args: &Args) -> Result<(), Error> {
+pub fn run(args: &ServeArgs) -> Result<(), Error> {
     let config = Config::read(args)?;
     let metrics = Metrics::new().expect("every metric has a valid name of its own");
     let (log, guard) = Stdout::open()

@@ -2,6 +2,37 @@
 
 use std::ffi::OsString;
 
+/// Serve: receive webhooks, answer queries (also the default).
+///
+/// Makes the database if it is not there, brings its schema up to date, listens, and logs one JSON
+/// object a line to standard output. SIGTERM or SIGINT: finishes what was accepted and ends with 0.
+/// SIGHUP reads TLS_CERT and TLS_KEY anew, SIGUSR1 switches between LOG_LEVEL and DEBUG.
+#[derive(clap::Args)]
+pub struct ServeArgs {
+    #[command(flatten)]
+    pub(super) database: DatabaseArgs,
+    #[command(flatten)]
+    pub(super) secret: SecretArgs,
+    #[command(flatten)]
+    pub(super) bind: BindArgs,
+    #[command(flatten)]
+    pub(super) log: LogArgs,
+    #[command(flatten)]
+    pub(super) limit: LimitArgs,
+    #[command(flatten)]
+    pub(super) token: TokenArgs,
+    #[command(flatten)]
+    pub(super) ops_bind: OpsBindArgs,
+    #[command(flatten)]
+    pub(super) proxy: ProxyArgs,
+    #[command(flatten)]
+    pub(super) host: HostArgs,
+    #[command(flatten)]
+    pub(super) tls: TlsArgs,
+    #[command(flatten)]
+    pub(super) retention: RetentionArgs,
+}
+
 /// Where the messages are kept.
 #[derive(clap::Args)]
 pub struct DatabaseArgs {

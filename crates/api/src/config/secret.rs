@@ -4,7 +4,12 @@ use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
+use secrecy::SecretSlice;
+
 use crate::small_file;
+
+/// Bytes that are never shown.
+pub type Secret = SecretSlice<u8>;
 
 /// Bytes of a good secret: as many as the hash has (RFC 2104, section 3).
 const SECRET_BYTES_MIN: usize = 32;

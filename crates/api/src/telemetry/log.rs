@@ -16,7 +16,7 @@ use domain::time::Clock;
 use prometheus::IntCounter;
 use slog::{Drain, Filter, KV, Level, Logger, OwnedKV, Record, Serializer};
 
-use crate::printable::printable_json;
+use crate::telemetry::printable::printable_json;
 
 /// Lines that may wait, in bytes: some ten thousand, a fifth of a second at the fastest.
 const WAITING_BYTES_MAX: usize = 2 << 20;

@@ -2,4 +2,5 @@
 
 pub mod log;
 pub mod metrics;
+pub(crate) mod printable;
 pub(crate) mod stdout;

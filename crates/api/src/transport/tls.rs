@@ -1,6 +1,6 @@
 //! TLS: certificate and key from files, which can be read anew while the service runs.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock};
 
 use rustls::ServerConfig;
@@ -12,7 +12,6 @@ use rustls::sign::CertifiedKey;
 use x509_parser::certificate::X509Certificate;
 use x509_parser::prelude::FromDer;
 
-use crate::config::TlsFiles;
 use crate::small_file;
 
 /// The first byte of a certificate or key in DER: a sequence of ASN.1.
@@ -20,6 +19,15 @@ const DER_SEQUENCE: &[u8] = b"\x30";
 
 /// In the first line of a private key that wants a password (RFC 7468, section 11).
 const ENCRYPTED_KEY: &[u8] = b"ENCRYPTED PRIVATE KEY";
+
+/// Files of certificate and key.
+#[derive(Clone, Debug)]
+pub struct TlsFiles {
+    /// The certificate chain, in PEM.
+    pub cert: PathBuf,
+    /// Its private key, in PEM.
+    pub key: PathBuf,
+}
 
 /// Why certificate and key can't be used.
 #[derive(Debug, thiserror::Error)]
