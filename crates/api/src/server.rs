@@ -32,10 +32,14 @@ use crate::limits::queries::Questions;
 use crate::middleware::observe as request;
 use crate::router as routes;
 use crate::telemetry::metrics::Metrics;
-use crate::transport::connection::{self, Connection, Heads, KEEP_ALIVE, Socket};
+use crate::transport::connection::Connection;
+use crate::transport::exchange::answer_one_request;
 use crate::transport::handshake::Handshakes;
+use crate::transport::large_heads::{self, Heads};
 use crate::transport::listener::Listener;
 use crate::transport::permits::{Permit, Permits};
+use crate::transport::socket::Socket;
+use crate::transport::time_limits::KEEP_ALIVE;
 
 /// Bytes of all listings that are being sent. Beside them there are those that are being read and put together,
 /// as many as the store answers at once.
@@ -189,7 +193,7 @@ pub fn serve(
     let name = listener.address()?.to_string();
     let entrance = Entrance {
         permits: Permits::new(all_max, limits.client_max, app.metrics.connections()),
-        heads: connection::heads(),
+        heads: large_heads::heads(),
         app,
     };
     let server = match (listener, tls) {
@@ -279,7 +283,7 @@ fn http<IO: Socket + 'static>(
         .app_data(app)
         .wrap(from_fn(request::observe))
         .wrap(headers)
-        .wrap(from_fn(connection::answer_one_request))
+        .wrap(from_fn(answer_one_request))
         .configure(routes)
         .configure(routes::everywhere)
         .into_factory();

@@ -12,7 +12,7 @@ use futures_util::future::{Either, select};
 use crate::access::refusals::Door;
 use crate::error::ApiError;
 use crate::limits::share::Shares;
-use crate::transport::connection::Exchange;
+use crate::transport::exchange::Exchange;
 
 /// Searches of one client at once, those included that wait for their turn: half of the turns that the store has.
 const CLIENT_SEARCHES_MAX: usize = 2;

@@ -18,7 +18,7 @@ use uuid::Uuid;
 use crate::error::ApiError;
 use crate::router as routes;
 use crate::server::App;
-use crate::transport::connection::Exchange;
+use crate::transport::exchange::Exchange;
 
 /// The `path` of `http_requests_total` for all paths that are not ours.
 pub(crate) const UNKNOWN_PATH: &str = "unknown";

@@ -18,7 +18,7 @@ use crate::limits::bodies::BodyMemory;
 use crate::router::result_of;
 use crate::routes::messages::{EXAMPLE, NewMessageBody};
 use crate::server::App;
-use crate::transport::connection::Exchange;
+use crate::transport::exchange::Exchange;
 
 /// From the head of a request to the end of its body: a megabyte over the slowest phone network
 /// takes less, and who takes longer keeps a connection from others.

@@ -2,9 +2,13 @@
 
 mod chunks;
 pub(crate) mod connection;
+pub(crate) mod exchange;
 pub(crate) mod handshake;
 pub(crate) mod head;
+pub(crate) mod large_heads;
 pub mod listener;
 pub mod open_files;
 pub(crate) mod permits;
+pub(crate) mod socket;
+pub(crate) mod time_limits;
 pub mod tls;
