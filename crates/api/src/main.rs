@@ -1,4 +1,4 @@
-//! Arguments → configuration → command; exit codes: 0 done, 1 failed, 2 wrongly asked.
+//! Arguments → configuration → command; exit codes: 0 done, 1 failed, 2 invalid configuration or arguments.
 
 use std::io::Write;
 use std::process::ExitCode;
@@ -14,10 +14,10 @@ use mimalloc::MiMalloc;
 #[global_allocator]
 static ALLOCATOR: MiMalloc = MiMalloc;
 
-/// A durable inbox for webhooks: verifies, stores each message exactly once, answers 200 only when
-/// it is on disk.
+/// A durable inbox for webhooks: verifies each message, stores it exactly once, and answers 200 only when it is on
+/// disk.
 ///
-/// Without a command it serves. Every setting is an environment variable too, shown with its flag.
+/// Without a command, it serves. Every setting is also an environment variable, shown beside its flag.
 #[derive(Parser)]
 #[command(name = "hookkeeper", version = api::VERSION, args_conflicts_with_subcommands = true)]
 struct Cli {

@@ -21,19 +21,19 @@ use crate::transport::listener::Address;
 use crate::transport::open_files::CONNECTIONS_MAX;
 use crate::transport::tls::TlsFiles;
 
-/// `DATABASE_URL` if nothing is said.
+/// `DATABASE_URL` if it is not set.
 const DATABASE_URL_DEFAULT: &str = "sqlite:///data/app.db";
 
-/// `BIND_ADDR` if nothing is said: nobody but this machine.
+/// `BIND_ADDR` if it is not set: only this machine can connect.
 pub const BIND_ADDR_DEFAULT: &str = "127.0.0.1:8000";
 
-/// `LOG_LEVEL` if nothing is said.
+/// `LOG_LEVEL` if it is not set.
 const LOG_LEVEL_DEFAULT: &str = "INFO";
 
-/// `BODY_BYTES_MAX` if nothing is said: no provider's webhook comes near it.
+/// `BODY_BYTES_MAX` if it is not set: no provider's webhook comes near it.
 pub const BODY_BYTES_MAX_DEFAULT: &str = "1048576";
 
-/// `CLIENT_CONNECTIONS_MAX` if nothing is said: an eighth of all connections, more than any sender's pool.
+/// `CLIENT_CONNECTIONS_MAX` if it is not set: an eighth of all connections, more than any sender's pool.
 const CLIENT_CONNECTIONS_MAX_DEFAULT: &str = "1024";
 
 /// The largest `BODY_BYTES_MAX`: a quarter of what may be queued, so that one sender can't fill it.
@@ -43,7 +43,7 @@ pub const BODY_BYTES_MAX_LIMIT: usize = 16 << 20;
 const RETENTION_DAYS_MAX: u32 = 36_500;
 
 const DEDUPE_DAYS_ALLOWED: &str =
-    "a number of days from RETENTION_DAYS to 36500, and only with RETENTION_DAYS";
+    "a number of days from RETENTION_DAYS to 36500, set only with RETENTION_DAYS";
 
 /// Mistakes in the configuration: all of them, so that one start reports them together.
 #[derive(Debug)]
@@ -87,10 +87,10 @@ impl Settings {
 
     fn mistake(&mut self, variable: &str, value: &OsStr, allowed: impl fmt::Display) {
         let value = without_credentials(&value.to_string_lossy());
-        self.mistakes.push(format!("{variable} is {value:?}, allowed is {allowed}"));
+        self.mistakes.push(format!("{variable} is {value:?}, but must be {allowed}"));
     }
 
-    /// `found`, or its mistake is noted.
+    /// Returns a setting that was found, or notes its mistake.
     fn noting<T>(&mut self, found: Result<Option<T>, String>) -> Option<T> {
         found.unwrap_or_else(|mistake| {
             self.mistakes.push(mistake);
@@ -98,7 +98,7 @@ impl Settings {
         })
     }
 
-    /// The path of the database.
+    /// Returns the path of the database.
     pub fn database_path(&mut self, args: &DatabaseArgs) -> Option<PathBuf> {
         let url = args.database_url.as_deref().filter(|url| !url.is_empty());
         let url = url.unwrap_or(OsStr::new(DATABASE_URL_DEFAULT));
@@ -106,7 +106,7 @@ impl Settings {
         parsed.map_err(|allowed| self.mistake("DATABASE_URL", url, allowed)).ok()
     }
 
-    /// The address to listen on.
+    /// Returns the address to listen on.
     pub fn bind_addr(&mut self, args: &BindArgs) -> Option<Address> {
         self.setting(
             "BIND_ADDR",
@@ -117,8 +117,8 @@ impl Settings {
         )
     }
 
-    /// The webhook secret; `None` if it is not set or empty, as NUL bytes alone are: there is no verifying with an
-    /// empty key.
+    /// Returns the webhook secret; `None` if it is not set or empty. NUL bytes alone are empty, too: HMAC fills a key
+    /// up with them.
     pub fn webhook_secret(&mut self, args: &SecretArgs) -> Option<Secret> {
         let value = args.webhook_secret.as_deref();
         let secret = secret::read("WEBHOOK_SECRET", value, args.webhook_secret_file.as_deref());
@@ -126,14 +126,14 @@ impl Settings {
         secret.map(Secret::from)
     }
 
-    /// The token of everything but webhooks and health; `None` leaves it open.
+    /// Returns the token of everything but webhooks and health; `None` leaves them open.
     pub fn api_token(&mut self, args: &TokenArgs) -> Option<Secret> {
         let token = secret::read("API_TOKEN", args.api_token.as_deref(), args.api_token_file.as_deref());
         let token = token.and_then(|token| token.map(|token| secret::token("API_TOKEN", &token)).transpose());
         self.noting(token).map(Secret::from)
     }
 
-    /// The second address to listen on, if there is to be one.
+    /// Returns the second address to listen on, if it is set.
     pub fn ops_bind_addr(&mut self, args: &OpsBindArgs) -> Option<Address> {
         let addr = args.ops_bind_addr.as_deref().filter(|a| !a.is_empty())?;
         self.setting(
@@ -141,11 +141,11 @@ impl Settings {
             Some(addr),
             "",
             Address::parse,
-            "IP:PORT, as in 127.0.0.1:9000, or unix: and a path, or nothing",
+            "IP:PORT, as in 127.0.0.1:9000, or unix: and a path, or not set",
         )
     }
 
-    /// The proxies whose word is believed.
+    /// Returns the proxies whose `X-Forwarded-For` is trusted.
     pub fn trusted_proxies(&mut self, args: &ProxyArgs) -> Option<Vec<IpNet>> {
         self.setting(
             "TRUSTED_PROXIES",
@@ -155,37 +155,37 @@ impl Settings {
                 let parts = list.split(',').map(str::trim).filter(|part| !part.is_empty());
                 parts.map(parse_network).collect()
             },
-            "addresses or networks with commas between, as in 10.0.0.1,192.168.0.0/16",
+            "addresses or networks separated by commas, as in 10.0.0.1,192.168.0.0/16",
         )
     }
 
-    /// The names under which questions are answered without a token.
+    /// Returns the host names under which queries are answered without a token.
     pub fn allowed_hosts(&mut self, args: &HostArgs) -> Option<Vec<String>> {
         self.setting(
             "ALLOWED_HOSTS",
             args.allowed_hosts.as_deref(),
             "",
             host::parse_list,
-            "host names without scheme or port and with commas between, as in inbox.example.com",
+            "host names without scheme or port, separated by commas, as in inbox.example.com",
         )
     }
 
-    /// The files of certificate and key, if both are set.
+    /// Returns the files of certificate and key, if both are set.
     pub fn tls(&mut self, args: &TlsArgs) -> Option<TlsFiles> {
         let path = |arg: &Option<OsString>| arg.as_deref().filter(|p| !p.is_empty()).map(PathBuf::from);
         match (path(&args.tls_cert), path(&args.tls_key)) {
             (None, None) => None,
             (Some(cert), Some(key)) => Some(TlsFiles { cert, key }),
             (cert, _) => {
-                let variable = if cert.is_some() { "TLS_KEY" } else { "TLS_CERT" };
-                let allowed = "a file in PEM: TLS_CERT and TLS_KEY go together";
-                self.mistake(variable, OsStr::new(""), allowed);
+                let missing = if cert.is_some() { "TLS_KEY" } else { "TLS_CERT" };
+                self.mistakes
+                    .push(format!("{missing} is not set: set both TLS_CERT and TLS_KEY, or neither"));
                 None
             }
         }
     }
 
-    /// The least level that is logged.
+    /// Returns the least level that is logged.
     pub fn log_level(&mut self, args: &LogArgs) -> Option<Level> {
         self.setting(
             "LOG_LEVEL",
@@ -202,7 +202,7 @@ impl Settings {
         )
     }
 
-    /// The largest body.
+    /// Returns the largest size of a body.
     pub fn body_bytes_max(&mut self, args: &LimitArgs) -> Option<usize> {
         self.setting(
             "BODY_BYTES_MAX",
@@ -213,7 +213,7 @@ impl Settings {
         )
     }
 
-    /// Most connections of one client.
+    /// Returns the most connections of one client.
     pub fn client_connections_max(&mut self, args: &LimitArgs) -> Option<usize> {
         self.setting(
             "CLIENT_CONNECTIONS_MAX",
@@ -224,7 +224,7 @@ impl Settings {
         )
     }
 
-    /// Returns for how long messages and keys are kept.
+    /// Returns the time for which messages and keys are kept.
     pub fn retention(&mut self, args: &RetentionArgs) -> Retention {
         let mut days = |variable, value: &Option<OsString>, allowed| {
             let value = value.as_deref().filter(|v| !v.is_empty())?;
@@ -242,7 +242,7 @@ impl Settings {
         Retention { messages: message_days.map(duration), keys: key_days.map(duration) }
     }
 
-    /// `parsed` if there was no mistake; it is `None` only if there was one.
+    /// Returns `parsed` if there was no mistake. It may be `None` only if there was one.
     ///
     /// # Errors
     /// The mistakes.
@@ -251,7 +251,7 @@ impl Settings {
     }
 }
 
-/// The URL of another kind of database may have a password in it: `scheme://user:password@host`.
+/// Hides the password that the URL of another kind of database may have: `scheme://user:password@host`.
 fn without_credentials(value: &str) -> String {
     match value.split_once("://") {
         Some((scheme, rest)) => match rest.rsplit_once('@') {

@@ -11,7 +11,7 @@ use serde_json::json;
 use super::Args;
 use crate::config::BODY_BYTES_MAX_LIMIT;
 
-/// The bodies to send, one after the other.
+/// Bodies to send, one after the other.
 pub(super) struct Bodies<R> {
     from: BufReader<R>,
     /// All of it is one body; else each line that is not empty.

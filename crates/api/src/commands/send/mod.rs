@@ -26,19 +26,19 @@ use crate::config::SecretArgs;
 /// Most connections: a thread each.
 const CONCURRENCY_MAX: i64 = 256;
 
-/// How often one message is tried again after no answer, 408, 429 or 503.
+/// Most retries of one message after no answer, 408, 429 or 503.
 const RETRIES_MAX: usize = 5;
 
-/// Before the first of these tries; each next one waits twice as long.
+/// Wait before the first retry; each next one waits twice as long.
 const RETRY_WAIT_MIN: Duration = Duration::from_millis(200);
 
 /// Sign and send messages; exit code 1 if any was refused.
 ///
-/// One message from --from, --to and --text, or those of FILE: a name that ends in .json is one
-/// message, any other (and - for standard input) has one message a line. Every message is sent byte
-/// for byte as it stands there. No answer, 408, 429 and 503 are tried again: a message that was
-/// stored after all is then a duplicate. A message counts as stored if the answer says so in
-/// X-Webhook-Result; redirects are not followed. The first 401 ends it: the secret is another one.
+/// Sends one message from --from, --to and --text, or the messages of FILE. A FILE whose name ends in .json is one
+/// message; any other, and - for standard input, has one message a line. Every message is sent byte for byte as it
+/// is in FILE. After no answer, 408, 429 or 503 the message is sent again; if it was stored the first time, it is
+/// then a duplicate. A message counts as stored if X-Webhook-Result says so. Redirects are not followed. The first
+/// 401 stops the command, because the server has another secret.
 #[derive(clap::Args)]
 #[command(group = clap::ArgGroup::new("what").required(true).args(["file", "from"]))]
 pub struct Args {
@@ -46,7 +46,7 @@ pub struct Args {
     secret: SecretArgs,
     #[command(flatten)]
     destination: Destination,
-    /// A JSON file, a file with a JSON object a line, or - for such lines on standard input
+    /// JSON file, file with a JSON object a line, or - for such lines on standard input
     file: Option<PathBuf>,
     /// Sender of one message, as in +14155550100
     #[arg(long, requires = "to")]
@@ -54,16 +54,16 @@ pub struct Args {
     /// Recipient of one message
     #[arg(long, requires = "from")]
     to: Option<String>,
-    /// Text of one message; none if it is left out
+    /// Text of one message [default: no text]
     #[arg(long, requires = "from", allow_hyphen_values = true)]
     text: Option<String>,
-    /// Id of one message; a new random one if it is left out
+    /// Id of one message [default: random]
     #[arg(long, requires = "from", allow_hyphen_values = true)]
     message_id: Option<String>,
-    /// Time of one message, as in 2025-01-15T10:00:00Z; now if it is left out
+    /// Time of one message, as in 2025-01-15T10:00:00Z [default: now]
     #[arg(long, requires = "from")]
     ts: Option<String>,
-    /// How many to send at a time, 1 to 256
+    /// Messages to send at a time, 1 to 256
     #[arg(long, default_value_t = 8, value_parser = clap::value_parser!(u16).range(1..=CONCURRENCY_MAX))]
     concurrency: u16,
     /// Print the result as one JSON object
@@ -124,7 +124,7 @@ struct Sender<'a> {
     agent: Agent,
     url: &'a Uri,
     signer: &'a XSignature,
-    /// A message was refused for its signature, and so would be all others.
+    /// A message was refused for its signature, as all others would be.
     has_wrong_secret: &'a AtomicBool,
 }
 

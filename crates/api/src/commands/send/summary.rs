@@ -10,7 +10,7 @@ use serde_json::json;
 use super::super::client::Answer;
 use super::super::{Error, print};
 
-/// The longest latency that is told apart, retries included: ten minutes.
+/// Longest latency that is measured, retries included: ten minutes.
 const LATENCY_US_MAX: u64 = 600_000_000;
 
 /// How many different reasons of refusal are told.
@@ -128,10 +128,10 @@ impl Summary {
         }
         let reasons: Vec<String> = self.reasons.iter().map(|(why, n)| format!("\n  {n} × {why}")).collect();
         let stopped = if has_wrong_secret {
-            "\nstopped: the service has another WEBHOOK_SECRET than this command; set the right one and send again"
+            "\nstopped: the server has another WEBHOOK_SECRET than this command; set the same one and send again"
         } else {
             ""
         };
-        Err(Error::No(format!("{refused} refused:{}{stopped}", reasons.concat())))
+        Err(Error::Failed(format!("{refused} refused:{}{stopped}", reasons.concat())))
     }
 }
