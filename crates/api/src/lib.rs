@@ -8,7 +8,6 @@ mod schema;
 mod webhook_result;
 
 pub mod config;
-mod printable;
 mod small_file;
 
 mod access;

@@ -5,6 +5,7 @@ use std::process::ExitCode;
 
 use api::commands::{self, backup, check, completions, delete, export, healthcheck, man, migrate, restore};
 use api::commands::{selftest, send, serve, sign, version};
+use api::config::ServeArgs;
 use clap::{CommandFactory, Parser, Subcommand};
 use mimalloc::MiMalloc;
 
@@ -13,22 +14,22 @@ use mimalloc::MiMalloc;
 #[global_allocator]
 static ALLOCATOR: MiMalloc = MiMalloc;
 
-/// A durable inbox for webhooks: verifies, stores each message exactly once, answers 200 only when
-/// it is on disk.
+/// A durable inbox for webhooks: verifies each message, stores it exactly once, and answers 200 only when it is on
+/// disk.
 ///
-/// Without a command it serves. Every setting is an environment variable too, shown with its flag.
+/// Without a command, it serves. Every setting is also an environment variable, shown beside its flag.
 #[derive(Parser)]
 #[command(name = "hookkeeper", version = api::VERSION, args_conflicts_with_subcommands = true)]
 struct Cli {
     #[command(subcommand)]
     command: Option<Command>,
     #[command(flatten)]
-    serve: serve::Args,
+    serve: ServeArgs,
 }
 
 #[derive(Subcommand)]
 enum Command {
-    Serve(serve::Args),
+    Serve(ServeArgs),
     Migrate(migrate::Args),
     Backup(backup::Args),
     Restore(restore::Args),

@@ -22,10 +22,14 @@ use rustls::ServerConfig;
 use crate::middleware::observe::observe;
 use crate::router::{self, Routes};
 use crate::state::App;
-use crate::transport::connection::{self, Connection, Heads, KEEP_ALIVE, Socket};
+use crate::transport::connection::Connection;
+use crate::transport::exchange::answer_one_request;
 use crate::transport::handshake::Handshakes;
+use crate::transport::large_heads::{self, Heads};
 use crate::transport::listener::Listener;
-use crate::transport::places::{Place, Places};
+use crate::transport::permits::{Permit, Permits};
+use crate::transport::socket::Socket;
+use crate::transport::time_limits::KEEP_ALIVE;
 
 /// Eighths of the connections without TLS that there may be with TLS: each takes up to 64 KiB in place of 40.
 const TLS_CONNECTIONS_OF_8: usize = 5;
@@ -96,8 +100,8 @@ pub fn serve(
     let listener = listener.into();
     let name = listener.address()?.to_string();
     let entrance = Entrance {
-        places: Places::new(all_max, limits.client_max, app.metrics.connections()),
-        heads: connection::heads(),
+        permits: Permits::new(all_max, limits.client_max, app.metrics.connections()),
+        heads: large_heads::heads(),
         app,
     };
     let server = match (listener, tls) {
@@ -106,7 +110,7 @@ pub fn serve(
             let entrance = entrance.clone();
             fn_service(move |unix: UnixStream| {
                 let entered = entrance.enter(UNIX_PEER);
-                ready(entered.map(|place| entrance.connection(unix, UNIX_PEER, place)).ok_or(()))
+                ready(entered.map(|permit| entrance.connection(unix, UNIX_PEER, permit)).ok_or(()))
             })
             .and_then(http.map_err(drop))
         })?,
@@ -115,7 +119,7 @@ pub fn serve(
             let entrance = entrance.clone();
             fn_service(move |tcp: TcpStream| {
                 let entered = tcp.peer_addr().ok().and_then(|peer| Some((peer, entrance.enter(peer)?)));
-                ready(entered.map(|(peer, place)| entrance.connection(tcp, peer, place)).ok_or(()))
+                ready(entered.map(|(peer, permit)| entrance.connection(tcp, peer, permit)).ok_or(()))
             })
             .and_then(http.map_err(drop))
         })?,
@@ -128,10 +132,10 @@ pub fn serve(
                     let (entrance, handshakes) = (entrance.clone(), handshakes.clone());
                     async move {
                         let peer = tcp.peer_addr().map_err(drop)?;
-                        let place = entrance.enter(peer).ok_or(())?;
+                        let permit = entrance.enter(peer).ok_or(())?;
                         let has_all = entrance.app.trusted_proxies.contains(peer.ip());
-                        let tls = handshakes.accept(tcp, peer.ip(), has_all, &place).await.ok_or(())?;
-                        Ok(entrance.connection(tls, peer, place))
+                        let tls = handshakes.accept(tcp, peer.ip(), has_all, &permit).await.ok_or(())?;
+                        Ok(entrance.connection(tls, peer, permit))
                     }
                 })
                 .and_then(http.map_err(drop))
@@ -145,18 +149,23 @@ pub fn serve(
 #[derive(Clone)]
 struct Entrance {
     app: Data<App>,
-    places: Arc<Places>,
+    permits: Arc<Permits>,
     heads: Heads,
 }
 
 impl Entrance {
-    /// Returns the place of a new connection; `None` if there is none for it.
-    fn enter(&self, peer: SocketAddr) -> Option<Place> {
-        self.places.take(peer.ip(), self.app.trusted_proxies.contains(peer.ip()))
+    /// Returns the permit of a new connection; `None` if there is none for it.
+    fn enter(&self, peer: SocketAddr) -> Option<Permit> {
+        self.permits.take(peer.ip(), self.app.trusted_proxies.contains(peer.ip()))
     }
 
-    fn connection<IO>(&self, io: IO, peer: SocketAddr, place: Place) -> (Connection<IO>, Option<SocketAddr>) {
-        (Connection::new(io, peer.ip(), place, Arc::clone(&self.heads)), Some(peer))
+    fn connection<IO>(
+        &self,
+        io: IO,
+        peer: SocketAddr,
+        permit: Permit,
+    ) -> (Connection<IO>, Option<SocketAddr>) {
+        (Connection::new(io, peer.ip(), permit, Arc::clone(&self.heads)), Some(peer))
     }
 }
 
@@ -182,7 +191,7 @@ fn http<IO: Socket + 'static>(
         .app_data(app)
         .wrap(from_fn(observe))
         .wrap(headers)
-        .wrap(from_fn(connection::take_turn))
+        .wrap(from_fn(answer_one_request))
         .configure(routes)
         .configure(router::everywhere)
         .into_factory();
@@ -196,7 +205,7 @@ fn http<IO: Socket + 'static>(
             async move { stopping.notified().await }
         })
         .on_connect_ext(|connection: &Connection<IO>, data| {
-            data.insert(connection.turn());
+            data.insert(connection.exchange());
         })
         .h1(map_config(requests, |()| AppConfig::default()))
 }

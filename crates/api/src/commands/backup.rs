@@ -1,4 +1,4 @@
-//! `hookkeeper backup`: a copy of the database, while a server writes to it.
+//! `hookkeeper backup`: copies the database while a server writes to it.
 
 use std::path::PathBuf;
 
@@ -9,9 +9,9 @@ use crate::config::DatabaseArgs;
 
 /// Copy the database to a new file, also while a server writes to it.
 ///
-/// The backup is one file, complete by itself, and holds every message that was answered 200 before
-/// the command began. It is checked and on disk before it gets its name; what is there already is
-/// never overwritten. The server goes on meanwhile; its write-ahead log grows until the end.
+/// The backup is one complete file. It holds every message that was answered 200 before the command began. It is
+/// checked and on disk before it gets its name, and an existing file is never overwritten. The server goes on during
+/// the backup; its write-ahead log grows until the end.
 #[derive(clap::Args)]
 pub struct Args {
     #[command(flatten)]
@@ -19,7 +19,7 @@ pub struct Args {
     /// Print the result as one JSON object
     #[arg(long)]
     json: bool,
-    /// The file to make, in a folder that is there
+    /// File to create, in a folder that exists
     dest: PathBuf,
 }
 

@@ -1,15 +1,15 @@
-//! `hookkeeper check`: whether the database is what it should be.
+//! `hookkeeper check`: checks that the database is sound.
 
 use adapters::sqlite;
 
 use super::Error;
 use crate::config::DatabaseArgs;
 
-/// Check the database: exit code 0 if all is well, else 1.
+/// Check the database: exit code 0 if it is sound, else 1.
 ///
-/// Looks at the file's integrity, references, schema version, the counts against the rows, and every
-/// body against its digest. Only reads, in one snapshot, also while a server writes; the server's
-/// write-ahead log grows until the end. For a backup, give its path as --database-url.
+/// Checks the file's integrity, its references and its schema version, compares the counts with the rows and every
+/// body with its digest. It only reads one snapshot, also while a server writes; the server's write-ahead log grows
+/// until the end. To check a backup, give its path as --database-url.
 #[derive(clap::Args)]
 pub struct Args {
     #[command(flatten)]
@@ -32,5 +32,5 @@ pub fn run(args: &Args) -> Result<(), Error> {
     if report.is_ok() {
         return Ok(());
     }
-    Err(Error::No(format!("database at {} is not sound", path.display())))
+    Err(Error::Failed(format!("database at {} is not sound", path.display())))
 }

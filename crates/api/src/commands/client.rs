@@ -1,4 +1,4 @@
-//! What posts webhooks as a sender does: for `send` and `selftest`.
+//! HTTP client that posts webhooks as a sender does, for `send` and `selftest`.
 
 use std::fmt;
 use std::fs;
@@ -15,18 +15,18 @@ use ureq::tls::{PemItem, RootCerts, TlsConfig, parse_pem};
 use ureq::typestate::AgentScope;
 
 use super::Error;
-use crate::printable::printable;
+use crate::telemetry::printable::printable;
 
-/// For one answer: more than a server needs that is stuck in a commit and gives up.
+/// Time for one answer: more than a server needs to give up on a commit that is stuck.
 const ANSWER_TIME_MAX: Duration = Duration::from_secs(30);
 
-/// Where webhooks are sent, and whose certificate is believed there.
+/// Settings of the server to send webhooks to.
 #[derive(clap::Args)]
 pub(super) struct Destination {
-    /// Where to send to
+    /// URL to send to
     #[arg(long, default_value = "http://127.0.0.1:8000/webhook", value_parser = parse_url)]
     pub(super) url: Uri,
-    /// PEM file with the certificates of the only authorities to trust at an https URL
+    /// PEM file with the certificates of the authorities to trust for an https URL, and no others
     /// [default: the public authorities]
     #[arg(long, value_name = "FILE")]
     ca_file: Option<PathBuf>,
@@ -40,8 +40,8 @@ fn parse_url(text: &str) -> Result<Uri, &'static str> {
 }
 
 impl Destination {
-    /// Keeps so many connections. A proxy of the environment stands between other machines and this
-    /// one, never between this one and itself.
+    /// Returns an agent that keeps so many connections. It uses the proxy of the environment for other machines, never
+    /// for this one.
     ///
     /// # Errors
     /// The file with the authorities can't be read, or has none in it.
@@ -60,7 +60,10 @@ impl Destination {
                 }
             }
             if authorities.is_empty() {
-                return Err(Error::No(format!("--ca-file {} contains no PEM certificate", path.display())));
+                return Err(Error::Failed(format!(
+                    "--ca-file {} contains no PEM certificate",
+                    path.display()
+                )));
             }
             let tls = TlsConfig::builder().root_certs(RootCerts::Specific(Arc::new(authorities)));
             config = config.tls_config(tls.build());
@@ -69,7 +72,7 @@ impl Destination {
     }
 }
 
-/// Whether a host of a URL is this machine. An IPv6 address has brackets there.
+/// Returns true if a URL's host is this machine. An IPv6 address has brackets there.
 fn is_loopback(host: &str) -> bool {
     match host.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>() {
         Ok(ip) => ip.is_loopback(),
@@ -78,10 +81,10 @@ fn is_loopback(host: &str) -> bool {
     }
 }
 
-/// What a webhook was answered.
+/// Answer to a webhook.
 pub(super) struct Answer {
     pub(super) status: u16,
-    /// Where a redirect leads.
+    /// Target of a redirect.
     pub(super) location: Option<String>,
     /// `X-Webhook-Result`: `created` or `duplicate`.
     pub(super) result: Option<String>,
@@ -94,8 +97,8 @@ impl fmt::Display for Answer {
     }
 }
 
-/// Keeps so many connections; an answer of any status is an answer, a redirect too: a message is
-/// stored by whom it was addressed to, or by nobody.
+/// Returns the settings of an agent that keeps so many connections. An answer of any status is an answer, and a
+/// redirect is not followed: only the server that a message was sent to may store it.
 pub(super) fn config(connections: usize) -> ConfigBuilder<AgentScope> {
     Agent::config_builder()
         .timeout_global(Some(ANSWER_TIME_MAX))
@@ -109,7 +112,7 @@ pub(super) fn config(connections: usize) -> ConfigBuilder<AgentScope> {
 /// Posts one signed body, once.
 ///
 /// # Errors
-/// There was no whole answer: what became of the message is not known.
+/// There was no whole answer: the message may be stored or not.
 pub(super) fn post(agent: &Agent, url: &Uri, signature: &str, body: &[u8]) -> Result<Answer, ureq::Error> {
     let mut response = agent
         .post(url)
@@ -126,7 +129,7 @@ pub(super) fn post(agent: &Agent, url: &Uri, signature: &str, body: &[u8]) -> Re
     Ok(Answer { status, location, result, body })
 }
 
-/// Whether the certificate of the other side is not believed, which no other try changes.
+/// Returns true if the server's certificate is not trusted, which another try does not change.
 pub(super) fn is_distrusted(error: &ureq::Error) -> bool {
     let error = match error {
         ureq::Error::Rustls(error) => Some(error),

@@ -1,4 +1,4 @@
-//! `hookkeeper completions`: what a shell needs to complete our commands.
+//! `hookkeeper completions`: prints the script with which a shell completes the commands.
 
 use std::io;
 
@@ -11,7 +11,7 @@ use super::Error;
 /// `hookkeeper completions bash >/etc/bash_completion.d/hookkeeper`
 #[derive(clap::Args)]
 pub struct Args {
-    /// The shell
+    /// Shell to print the script for
     shell: Shell,
 }
 

@@ -8,12 +8,12 @@ use domain::message::MessageId;
 use super::Error;
 use crate::config::DatabaseArgs;
 
-/// Delete one message, or all messages of a sender: exit code 0 if they are gone, 1 if there were none or it failed.
+/// Delete one message, or all messages of a sender: exit code 0 if they were deleted, 1 if there were none or it failed.
 ///
-/// Works while a server serves, and without one. It does not ask. The text is gone from the database, the index of
-/// texts and the write-ahead log, and is overwritten; copies that were made before (backups, Litestream) still have it. The
-/// message_id stays known, so that a repeat is a duplicate and is not stored. Many messages go in steps: a command that was
-/// cut off is run again, and goes on.
+/// Works with and without a running server. It does not ask for confirmation. The text is removed from the database,
+/// the text index and the write-ahead log, and is overwritten; earlier copies (backups, Litestream) still have it. The
+/// message_id stays known, so a repeat is a duplicate and is not stored. Many messages are deleted in steps: if the
+/// command is interrupted, run it again to delete the rest.
 #[derive(clap::Args)]
 #[group(skip)]
 pub struct Args {
@@ -29,7 +29,7 @@ struct DoomedArgs {
     /// The message_id of the message to delete
     #[arg(long, value_name = "ID")]
     message_id: Option<String>,
-    /// The sender whose messages to delete: a number as in `from`
+    /// Sender whose messages to delete, as in `from`
     #[arg(long, value_name = "SENDER")]
     from: Option<String>,
 }
@@ -40,7 +40,7 @@ pub fn run(args: &Args) -> Result<(), Error> {
     let path = super::database_path(&args.database)?;
     let (doomed, name) = match (&args.doomed.message_id, &args.doomed.from) {
         (Some(id), _) => {
-            let no_id = |rule| Error::No(format!("{id:?} is no message_id: {rule}"));
+            let no_id = |rule| Error::Failed(format!("{id:?} is not a message_id: {rule}"));
             (Doomed::Message(MessageId::parse(id.clone()).map_err(no_id)?), format!("message_id {id:?}"))
         }
         (None, from) => {
@@ -52,7 +52,7 @@ pub fn run(args: &Args) -> Result<(), Error> {
     let Deleted { messages, left_before, is_log_empty } =
         super::showing_messages(|progress| sqlite::delete(&path, &doomed, progress))?;
     if messages + left_before == 0 {
-        return Err(Error::No(format!("no message with {name} in database at {}", path.display())));
+        return Err(Error::Failed(format!("no message with {name} in database at {}", path.display())));
     }
     let mut out = std::io::stdout();
     writeln!(out, "deleted {messages} messages with {name}").map_err(Error::io("write the result"))?;
@@ -61,7 +61,7 @@ pub fn run(args: &Args) -> Result<(), Error> {
             .map_err(Error::io("write the result"))?;
     }
     if !is_log_empty {
-        return Err(Error::No(format!(
+        return Err(Error::Failed(format!(
             "the write-ahead log of {} or of its index of texts may still have their text: somebody was reading all \
              the time (a search, a backup, a check or an export). Run the same command again when that has ended",
             path.display()

@@ -1,4 +1,4 @@
-//! `hookkeeper export`: all messages as lines of JSON, while a server writes.
+//! `hookkeeper export`: prints all messages as lines of JSON, while a server writes.
 
 use std::io::{self, BufWriter, Write};
 
@@ -13,10 +13,10 @@ use crate::routes::messages::MessageBody;
 
 /// Print the messages as NDJSON, one JSON object a line, in order of arrival.
 ///
-/// Each line has the five fields of a message in GET /messages, so that `hookkeeper send` takes it
-/// again. The messages are those of one moment: all that were answered 200 before the command began,
-/// whatever comes in meanwhile. Only one message at a time is in memory. A running server goes on; its
-/// write-ahead log grows until the end. For a backup, give its path as --database-url.
+/// Each line has the five fields of a message in GET /messages, and `hookkeeper send` can send it again. The messages
+/// are one snapshot: all that were answered 200 before the command began. Only one message at a time is in memory.
+/// A running server goes on; its write-ahead log grows until the end. To export a backup, give its path as
+/// --database-url.
 #[derive(clap::Args)]
 pub struct Args {
     #[command(flatten)]
@@ -27,7 +27,7 @@ pub struct Args {
     /// Only messages of this time or later, as in 2025-01-15T10:00:00Z or with an offset
     #[arg(long, value_parser = parse_since)]
     since: Option<ExactTime>,
-    /// Only messages with this in their text, in any case
+    /// Only messages whose text contains this, in any case
     #[arg(long, allow_hyphen_values = true)]
     q: Option<String>,
 }

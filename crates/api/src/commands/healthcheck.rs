@@ -1,4 +1,4 @@
-//! `hookkeeper healthcheck`: asks a running server whether it is ready.
+//! `hookkeeper healthcheck`: checks that a running server is ready.
 
 use std::io::{self, Read, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -9,20 +9,19 @@ use std::time::Duration;
 use ureq::tls::TlsConfig;
 
 use super::Error;
-use crate::config::{BindArgs, ConfigError, TlsArgs};
-use crate::printable::printable;
+use crate::config::{BindArgs, Settings, TlsArgs};
+use crate::telemetry::printable::printable;
 use crate::transport::listener::Address;
 
-/// Less than the five seconds that a container's health check is usually given.
+/// Time for the answer: less than the five seconds that a container's health check usually has.
 const ANSWER_TIME_MAX: Duration = Duration::from_secs(4);
 
-/// Most that is read of an answer by a unix socket.
+/// Most bytes that are read of an answer on a unix socket.
 const ANSWER_BYTES_MAX: u64 = 64 << 10;
 
-/// Ask the server on this machine whether it is ready: exit code 0 if it is, else 1.
+/// Check that the server on this machine is ready: exit code 0 if it is, else 1.
 ///
-/// For containers, which have no curl. It asks the address that `serve` with the same settings
-/// listens on.
+/// For containers without curl. It connects to the address on which `serve` listens with the same settings.
 #[derive(clap::Args)]
 pub struct Args {
     #[command(flatten)]
@@ -34,11 +33,11 @@ pub struct Args {
 /// # Errors
 /// It is not ready, or does not answer.
 pub fn run(args: &Args) -> Result<(), Error> {
-    let mut mistakes = ConfigError::default();
-    let addr = mistakes.bind_addr(&args.bind);
-    let is_tls = mistakes.tls(&args.tls).is_some();
-    let addr = mistakes.unless_mistaken(addr)?;
-    let no = |why: String| Error::No(format!("not ready: {why}"));
+    let mut settings = Settings::default();
+    let addr = settings.bind_addr(&args.bind);
+    let is_tls = settings.tls(&args.tls).is_some();
+    let addr = settings.or_mistakes(addr)?;
+    let no = |why: String| Error::Failed(format!("not ready: {why}"));
     let (status, body) = match &addr {
         Address::Tcp(tcp) => ask_tcp(*tcp, is_tls),
         Address::Unix(path) => ask_unix(path).map_err(|e| e.to_string()),
@@ -70,7 +69,7 @@ fn ask_tcp(mut addr: SocketAddr, is_tls: bool) -> Result<(u16, String), String> 
     Ok((response.status().as_u16(), body))
 }
 
-/// The HTTP client knows no unix sockets, and one answer without a second needs none.
+/// Sends one request to a unix socket, which the HTTP client can't do.
 fn ask_unix(path: &Path) -> io::Result<(u16, String)> {
     let mut stream = UnixStream::connect(path)?;
     stream.set_read_timeout(Some(ANSWER_TIME_MAX))?;

@@ -1,4 +1,4 @@
-//! `hookkeeper man`: the manual, from the same words as `--help`.
+//! `hookkeeper man`: writes the manual, with the text of `--help`.
 
 use std::path::PathBuf;
 
@@ -9,7 +9,7 @@ use super::Error;
 /// `hookkeeper man /usr/local/share/man/man1`
 #[derive(clap::Args)]
 pub struct Args {
-    /// The folder, which must be there
+    /// Folder to write to, which must exist
     folder: PathBuf,
 }
 

@@ -1,13 +1,13 @@
-//! `hookkeeper migrate`: brings the schema up to date and ends.
+//! `hookkeeper migrate`: brings the schema up to date and exits.
 
 use adapters::sqlite;
 
 use super::Error;
 use crate::config::DatabaseArgs;
 
-/// Make the database or bring its schema up to date, and end.
+/// Create the database or bring its schema up to date, and exit.
 ///
-/// `serve` does the same at its start; this is for who wants it done before.
+/// `serve` does the same when it starts; run this to do it before.
 #[derive(clap::Args)]
 pub struct Args {
     #[command(flatten)]

@@ -1,4 +1,4 @@
-//! One file a command.
+//! Commands of the binary, one file each.
 
 pub mod backup;
 pub mod check;
@@ -27,18 +27,18 @@ use indicatif::{ProgressBar, ProgressStyle};
 use secrecy::ExposeSecret;
 use serde_json::json;
 
-use crate::config::{ConfigError, DatabaseArgs, SecretArgs};
+use crate::config::{ConfigError, DatabaseArgs, SecretArgs, Settings};
 use crate::transport::listener::Address;
 use crate::transport::tls::TlsError;
 
-/// Why a command ends with another code than 0.
+/// Reason why a command exits with another code than 0.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The configuration has mistakes; nothing was done.
     #[error(transparent)]
     Config(#[from] ConfigError),
-    /// Something has no secret to sign or verify with.
-    #[error("neither WEBHOOK_SECRET nor WEBHOOK_SECRET_FILE is set")]
+    /// No secret to sign or verify with is set.
+    #[error("neither WEBHOOK_SECRET nor WEBHOOK_SECRET_FILE is set: set one of them")]
     NoSecret(#[from] EmptySecret),
     /// Certificate and key can't be used.
     #[error(transparent)]
@@ -48,7 +48,7 @@ pub enum Error {
     Bind {
         /// The address.
         addr: Address,
-        /// Why.
+        /// Reason.
         source: io::Error,
     },
     /// The database can't be opened.
@@ -72,14 +72,14 @@ pub enum Error {
     /// A file or stream can't be read or written.
     #[error("cannot {what}: {source}")]
     Io {
-        /// What was tried.
+        /// Operation that was tried.
         what: String,
-        /// Why.
+        /// Reason.
         source: io::Error,
     },
-    /// The command did its work, and the answer is no.
+    /// The command did its work, and found a failure.
     #[error("{0}")]
-    No(String),
+    Failed(String),
 }
 
 impl Error {
@@ -89,12 +89,12 @@ impl Error {
     }
 }
 
-/// Prints the result of a command, which is all that it says on standard output.
+/// Prints the result of a command, its only text on standard output.
 fn print(result: &dyn fmt::Display) -> Result<(), Error> {
     writeln!(io::stdout(), "{result}").map_err(Error::io("write the result"))
 }
 
-/// A report as a program reads it.
+/// Returns a report as JSON.
 fn report_json(report: &Report) -> serde_json::Value {
     json!({
         "ok": report.is_ok(),
@@ -105,22 +105,22 @@ fn report_json(report: &Report) -> serde_json::Value {
     })
 }
 
-/// The database of a command that has no other setting.
+/// Returns the database of a command that has no other setting.
 fn database_path(args: &DatabaseArgs) -> Result<PathBuf, Error> {
-    let mut mistakes = ConfigError::default();
-    let path = mistakes.database_path(args);
-    Ok(mistakes.unless_mistaken(path)?)
+    let mut settings = Settings::default();
+    let path = settings.database_path(args);
+    Ok(settings.or_mistakes(path)?)
 }
 
-/// The signer of a command that can do nothing without one.
+/// Returns the signer of a command that needs a secret.
 fn signer(args: &SecretArgs) -> Result<XSignature, Error> {
-    let mut mistakes = ConfigError::default();
-    let secret = mistakes.webhook_secret(args);
-    let secret = mistakes.unless_mistaken(Some(secret))?.ok_or(EmptySecret)?;
+    let mut settings = Settings::default();
+    let secret = settings.webhook_secret(args);
+    let secret = settings.or_mistakes(Some(secret))?.ok_or(EmptySecret)?;
     Ok(XSignature::new(secret.expose_secret())?)
 }
 
-/// Runs a deletion, with how many messages are gone shown where standard error is a terminal.
+/// Runs a deletion, and shows the number of deleted messages if standard error is a terminal.
 fn showing_messages<T>(deletion: impl FnOnce(&mut dyn FnMut(u64)) -> T) -> T {
     let style = ProgressStyle::with_template("{pos} messages deleted");
     let bar = ProgressBar::no_length().with_style(style.expect("the template is valid"));
@@ -129,7 +129,7 @@ fn showing_messages<T>(deletion: impl FnOnce(&mut dyn FnMut(u64)) -> T) -> T {
     deleted
 }
 
-/// Runs a copy, with its progress in pages shown where standard error is a terminal.
+/// Runs a copy, and shows its progress in pages if standard error is a terminal.
 fn showing_pages<T>(copy: impl FnOnce(&mut dyn FnMut(u64, u64)) -> T) -> T {
     let style = ProgressStyle::with_template("{bar:40} {pos}/{len} pages, {eta} left");
     let bar = ProgressBar::no_length().with_style(style.expect("the template is valid"));

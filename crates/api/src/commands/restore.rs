@@ -1,4 +1,4 @@
-//! `hookkeeper restore`: a backup in the place of an empty database.
+//! `hookkeeper restore`: restores a backup where there is no message yet.
 
 use std::path::PathBuf;
 
@@ -7,15 +7,15 @@ use adapters::sqlite;
 use super::Error;
 use crate::config::DatabaseArgs;
 
-/// Put a backup in the place of a database that is not there or holds no messages.
+/// Restore a backup where there is no database, or one without messages.
 ///
-/// The backup is checked first, as by `check`. All of it is restored or nothing. A database that
-/// holds messages is never overwritten, and one that a server runs on is refused.
+/// The backup is checked first, as by `check`. It is restored whole or not at all. A database that holds messages is
+/// never overwritten, and one that a server uses is refused.
 #[derive(clap::Args)]
 pub struct Args {
     #[command(flatten)]
     database: DatabaseArgs,
-    /// The backup
+    /// Backup to restore
     src: PathBuf,
 }
 

@@ -1,10 +1,7 @@
 //! `hookkeeper serve`: receives until a signal stops it.
 
-use std::path::PathBuf;
-
 use actix_web::dev::Server;
 use actix_web::web::Data;
-use ipnet::IpNet;
 use sd_notify::NotifyState;
 use secrecy::ExposeSecret;
 use slog::Logger;
@@ -12,10 +9,7 @@ use slog::Logger;
 use super::Error;
 use crate::compose::{self, AppSettings, ServiceSettings};
 use crate::config::secret;
-use crate::config::{
-    BindArgs, ConfigError, DatabaseArgs, HostArgs, LimitArgs, LogArgs, OpsBindArgs, ProxyArgs, RetentionArgs,
-    Secret, SecretArgs, TlsArgs, TlsFiles, TokenArgs,
-};
+use crate::config::{Config, ServeArgs};
 use crate::server::{self, ConnectionLimits, Traffic};
 use crate::signals::{self, Signal, Signals};
 use crate::telemetry::log::{self, LogGuard};
@@ -24,98 +18,16 @@ use crate::telemetry::stdout::Stdout;
 use crate::transport::listener::{Address, Listening};
 use crate::transport::open_files::{self, CONNECTIONS_MAX, FILES_WANTED};
 use crate::transport::tls::Tls;
-use domain::retention::Retention;
 
 /// Microseconds that one step of a start may take: moving a long write-ahead log on a slow disk. systemd kills a start
 /// whose next step takes longer.
 const START_STEP_USEC_MAX: u32 = 300_000_000;
 
-/// Serve: receive webhooks, answer queries (also the default).
-///
-/// Makes the database if it is not there, brings its schema up to date, listens, and logs one JSON
-/// object a line to standard output. SIGTERM or SIGINT: finishes what was accepted and ends with 0.
-/// SIGHUP reads TLS_CERT and TLS_KEY anew, SIGUSR1 switches between LOG_LEVEL and DEBUG.
-#[derive(clap::Args)]
-pub struct Args {
-    #[command(flatten)]
-    database: DatabaseArgs,
-    #[command(flatten)]
-    secret: SecretArgs,
-    #[command(flatten)]
-    bind: BindArgs,
-    #[command(flatten)]
-    log: LogArgs,
-    #[command(flatten)]
-    limit: LimitArgs,
-    #[command(flatten)]
-    token: TokenArgs,
-    #[command(flatten)]
-    ops_bind: OpsBindArgs,
-    #[command(flatten)]
-    proxy: ProxyArgs,
-    #[command(flatten)]
-    host: HostArgs,
-    #[command(flatten)]
-    tls: TlsArgs,
-    #[command(flatten)]
-    retention: RetentionArgs,
-}
-
-struct Config {
-    database_path: PathBuf,
-    secret: Option<Secret>,
-    bind_addr: Address,
-    log_level: slog::Level,
-    body_bytes_max: usize,
-    client_connections_max: usize,
-    api_token: Option<Secret>,
-    ops_bind_addr: Option<Address>,
-    trusted_proxies: Vec<IpNet>,
-    allowed_hosts: Vec<String>,
-    tls: Option<TlsFiles>,
-    retention: Retention,
-}
-
-impl Config {
-    fn read(args: &Args) -> Result<Self, ConfigError> {
-        let mut mistakes = ConfigError::default();
-        let database_path = mistakes.database_path(&args.database);
-        let secret = mistakes.webhook_secret(&args.secret);
-        let bind_addr = mistakes.bind_addr(&args.bind);
-        let log_level = mistakes.log_level(&args.log);
-        let body_bytes_max = mistakes.body_bytes_max(&args.limit);
-        let client_connections_max = mistakes.client_connections_max(&args.limit);
-        let api_token = mistakes.api_token(&args.token);
-        let ops_bind_addr = mistakes.ops_bind_addr(&args.ops_bind);
-        let trusted_proxies = mistakes.trusted_proxies(&args.proxy);
-        let allowed_hosts = mistakes.allowed_hosts(&args.host);
-        let tls = mistakes.tls(&args.tls);
-        let retention = mistakes.retention(&args.retention);
-        let parsed = (|| {
-            Some(Self {
-                database_path: database_path?,
-                secret,
-                bind_addr: bind_addr?,
-                log_level: log_level?,
-                body_bytes_max: body_bytes_max?,
-                client_connections_max: client_connections_max?,
-                api_token,
-                ops_bind_addr,
-                trusted_proxies: trusted_proxies?,
-                allowed_hosts: allowed_hosts?,
-                tls,
-                retention,
-            })
-        })();
-        mistakes.unless_mistaken(parsed)
-    }
-}
-
 /// Serves until a signal stops it.
 ///
 /// # Errors
 /// The service can't start.
-pub fn run(args: &Args) -> Result<(), Error> {
+pub fn run(args: &ServeArgs) -> Result<(), Error> {
     let config = Config::read(args)?;
     let metrics = Metrics::new().expect("every metric has a valid name of its own");
     let (log, guard) = Stdout::open()

@@ -1,4 +1,4 @@
-//! `hookkeeper sign`: the signature header for a body.
+//! `hookkeeper sign`: prints the signature header for a body.
 
 use std::fs::File;
 use std::io::{self, Read, Write};
@@ -9,13 +9,13 @@ use crate::config::{BODY_BYTES_MAX_LIMIT, SecretArgs};
 
 /// Print the X-Signature header for a body.
 ///
-/// The body is signed byte for byte, the last newline included:
+/// The body is signed byte for byte, including a newline at its end:
 /// `curl -H "$(hookkeeper sign body.json)" --data-binary @body.json http://127.0.0.1:8000/webhook`
 #[derive(clap::Args)]
 pub struct Args {
     #[command(flatten)]
     secret: SecretArgs,
-    /// The file with the body; standard input if it is left out or `-`
+    /// File with the body, or `-` for standard input [default: standard input]
     file: Option<PathBuf>,
 }
 
@@ -33,12 +33,12 @@ pub fn run(args: &Args) -> Result<(), Error> {
     writeln!(io::stdout(), "X-Signature: {}", signer.sign(&body)).map_err(Error::io("write the signature"))
 }
 
-/// The whole body, if it is one that some server would take.
+/// Reads a whole body, up to the largest size that a server can accept.
 fn read(from: impl Read) -> io::Result<Vec<u8>> {
     let mut body = Vec::new();
     from.take(BODY_BYTES_MAX_LIMIT as u64 + 1).read_to_end(&mut body)?;
     if body.len() > BODY_BYTES_MAX_LIMIT {
-        return Err(io::Error::other(format!("it has more than {BODY_BYTES_MAX_LIMIT} bytes")));
+        return Err(io::Error::other(format!("the body has more than {BODY_BYTES_MAX_LIMIT} bytes")));
     }
     Ok(body)
 }

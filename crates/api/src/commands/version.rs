@@ -1,14 +1,14 @@
-//! `hookkeeper version`: which build this is.
+//! `hookkeeper version`: prints the version of this build.
 
 use adapters::sqlite::SCHEMA_VERSION;
 use serde_json::json;
 
 use super::Error;
 
-/// Print the version, and the commit that it was built from.
+/// Print the version, and the commit it was built from.
 #[derive(clap::Args)]
 pub struct Args {
-    /// Print it as JSON, with the version of the database's schema
+    /// Print the version as JSON, with the version of the database's schema
     #[arg(long)]
     json: bool,
 }

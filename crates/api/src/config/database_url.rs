@@ -1,13 +1,13 @@
-//! `DATABASE_URL`: what is a path, and what only looks like one.
+//! Parser of `DATABASE_URL`.
 //!
-//! It is no URL but a scheme and a path, which is taken as it is. Whoever writes options, escapes or what only a shell
-//! knows would get a file with a strange name, and so is told what to write instead.
+//! The setting is a scheme and a path, and the path is taken as it is. Options, escapes and shell syntax would become
+//! part of a file's name, so they are refused, with the text to write instead.
 
 use std::path::PathBuf;
 
 const SCHEME: &str = "sqlite:///";
 
-/// Returns the path, or what is allowed in place of `url`.
+/// Returns the path, or the text of what `url` must be.
 pub(super) fn parse(url: &str) -> Result<PathBuf, String> {
     let Some(path) = url.strip_prefix(SCHEME) else {
         return Err(format!(
@@ -44,7 +44,7 @@ fn mistake(path: &str) -> Option<String> {
         return Some(format!("{SCHEME}{file} without {what}"));
     }
     if let Some(unescaped) = unescaped(path) {
-        return Some(format!("{SCHEME}{unescaped}: the path is taken as it is, nothing in it is escaped"));
+        return Some(format!("{SCHEME}{unescaped}: the path is taken as it is, without escapes"));
     }
     let bytes = path.as_bytes();
     let is_drive = bytes.len() > 2 && bytes[0].is_ascii_alphabetic() && bytes[1] == b':';
@@ -62,7 +62,7 @@ fn mistake(path: &str) -> Option<String> {
         .then(|| format!("{SCHEME} and the path of a file, not of a folder, as in {SCHEME}data/app.db"))
 }
 
-/// The path without its escapes, if it has any.
+/// Returns the path without its escapes, if it has any.
 fn unescaped(path: &str) -> Option<String> {
     let is_escape = |at: usize| {
         path.as_bytes().get(at + 1..at + 3).is_some_and(|digits| digits.iter().all(u8::is_ascii_hexdigit))

@@ -4,272 +4,75 @@
 mod args;
 mod database_url;
 pub(crate) mod secret;
+mod settings;
 
-use std::ffi::{OsStr, OsString};
-use std::fmt;
-use std::net::IpAddr;
 use std::path::PathBuf;
-use std::time::Duration;
 
+use domain::retention::Retention;
 use ipnet::IpNet;
-use secrecy::SecretSlice;
 use slog::Level;
 
-use crate::access::host;
 use crate::transport::listener::Address;
-use crate::transport::open_files::CONNECTIONS_MAX;
-use domain::retention::Retention;
+use crate::transport::tls::TlsFiles;
 
-pub use crate::limits::bodies::BODY_BYTES_MAX_LIMIT;
 pub use args::{
     BindArgs, DatabaseArgs, HostArgs, LimitArgs, LogArgs, OpsBindArgs, ProxyArgs, RetentionArgs, SecretArgs,
-    TlsArgs, TokenArgs,
+    ServeArgs, TlsArgs, TokenArgs,
 };
+pub use secret::Secret;
+pub use settings::{BIND_ADDR_DEFAULT, BODY_BYTES_MAX_DEFAULT, BODY_BYTES_MAX_LIMIT, ConfigError, Settings};
 
-/// `DATABASE_URL` if nothing is said.
-pub const DATABASE_URL_DEFAULT: &str = "sqlite:///data/app.db";
-
-/// `BIND_ADDR` if nothing is said: nobody but this machine.
-pub const BIND_ADDR_DEFAULT: &str = "127.0.0.1:8000";
-
-/// `LOG_LEVEL` if nothing is said.
-pub const LOG_LEVEL_DEFAULT: &str = "INFO";
-
-/// `BODY_BYTES_MAX` if nothing is said: no provider's webhook comes near it.
-pub const BODY_BYTES_MAX_DEFAULT: &str = "1048576";
-
-/// `CLIENT_CONNECTIONS_MAX` if nothing is said: an eighth of all connections, more than any sender's pool.
-pub const CLIENT_CONNECTIONS_MAX_DEFAULT: &str = "1024";
-
-/// The longest retention: a century, which is a mistake rather than a wish.
-const RETENTION_DAYS_MAX: u32 = 36_500;
-
-const DEDUPE_DAYS_ALLOWED: &str =
-    "a number of days from RETENTION_DAYS to 36500, and only with RETENTION_DAYS";
-
-/// Where certificate and key are.
-#[derive(Clone, Debug)]
-pub struct TlsFiles {
-    /// The certificate chain, in PEM.
-    pub cert: PathBuf,
-    /// Its private key, in PEM.
-    pub key: PathBuf,
+/// Configuration of `hookkeeper serve`, which can't be wrong.
+pub(crate) struct Config {
+    pub(crate) database_path: PathBuf,
+    pub(crate) secret: Option<Secret>,
+    pub(crate) bind_addr: Address,
+    pub(crate) log_level: Level,
+    pub(crate) body_bytes_max: usize,
+    pub(crate) client_connections_max: usize,
+    pub(crate) api_token: Option<Secret>,
+    pub(crate) ops_bind_addr: Option<Address>,
+    pub(crate) trusted_proxies: Vec<IpNet>,
+    pub(crate) allowed_hosts: Vec<String>,
+    pub(crate) tls: Option<TlsFiles>,
+    pub(crate) retention: Retention,
 }
 
-/// Bytes that are never shown.
-pub type Secret = SecretSlice<u8>;
-
-/// Mistakes in the configuration: all of them, so that they can be mended in one go.
-#[derive(Debug, Default)]
-pub struct ConfigError(Vec<String>);
-
-/// The URL of another kind of database may have a password in it: `scheme://user:password@host`.
-fn without_credentials(value: &str) -> String {
-    match value.split_once("://") {
-        Some((scheme, rest)) => match rest.rsplit_once('@') {
-            Some((_, host)) => format!("{scheme}://[redacted]@{host}"),
-            None => value.to_owned(),
-        },
-        None => value.to_owned(),
-    }
-}
-
-fn parse_network(text: &str) -> Option<IpNet> {
-    text.parse().or_else(|_| text.parse::<IpAddr>().map(IpNet::from)).ok()
-}
-
-impl std::error::Error for ConfigError {}
-
-impl fmt::Display for ConfigError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("the configuration is not valid")?;
-        for mistake in &self.0 {
-            write!(f, "\n  {mistake}")?;
-        }
-        Ok(())
-    }
-}
-
-impl ConfigError {
-    /// Parses one setting; an empty one counts as not set. A mistake is noted and read as `None`.
-    fn setting<T>(
-        &mut self,
-        variable: &'static str,
-        value: Option<&OsStr>,
-        default: &str,
-        parse: fn(&str) -> Option<T>,
-        allowed: &'static str,
-    ) -> Option<T> {
-        let value = value.filter(|v| !v.is_empty()).unwrap_or(OsStr::new(default));
-        let parsed = value.to_str().and_then(parse);
-        if parsed.is_none() {
-            self.mistake(variable, value, allowed);
-        }
-        parsed
-    }
-
-    fn mistake(&mut self, variable: &str, value: &OsStr, allowed: impl fmt::Display) {
-        let value = without_credentials(&value.to_string_lossy());
-        self.0.push(format!("{variable} is {value:?}, allowed is {allowed}"));
-    }
-
-    /// `found`, or its mistake is noted.
-    fn noting<T>(&mut self, found: Result<Option<T>, String>) -> Option<T> {
-        found.unwrap_or_else(|mistake| {
-            self.0.push(mistake);
-            None
-        })
-    }
-
-    /// The path of the database.
-    pub fn database_path(&mut self, args: &DatabaseArgs) -> Option<PathBuf> {
-        let url = args.database_url.as_deref().filter(|url| !url.is_empty());
-        let url = url.unwrap_or(OsStr::new(DATABASE_URL_DEFAULT));
-        let parsed = url.to_str().ok_or_else(|| "text in UTF-8".to_owned()).and_then(database_url::parse);
-        parsed.map_err(|allowed| self.mistake("DATABASE_URL", url, allowed)).ok()
-    }
-
-    /// The address to listen on.
-    pub fn bind_addr(&mut self, args: &BindArgs) -> Option<Address> {
-        self.setting(
-            "BIND_ADDR",
-            args.bind_addr.as_deref(),
-            BIND_ADDR_DEFAULT,
-            Address::parse,
-            "IP:PORT, as in 127.0.0.1:8000 or [::]:8000, or unix: and a path, as in unix:/run/hookkeeper.sock",
-        )
-    }
-
-    /// The webhook secret; `None` if it is not set or empty, as NUL bytes alone are: there is no verifying with an
-    /// empty key.
-    pub fn webhook_secret(&mut self, args: &SecretArgs) -> Option<Secret> {
-        let value = args.webhook_secret.as_deref();
-        let secret = secret::read("WEBHOOK_SECRET", value, args.webhook_secret_file.as_deref());
-        let secret = self.noting(secret).filter(|secret| secret.iter().any(|byte| *byte != 0));
-        secret.map(Secret::from)
-    }
-
-    /// The token of everything but webhooks and health; `None` leaves it open.
-    pub fn api_token(&mut self, args: &TokenArgs) -> Option<Secret> {
-        let token = secret::read("API_TOKEN", args.api_token.as_deref(), args.api_token_file.as_deref());
-        let token = token.and_then(|token| token.map(|token| secret::token("API_TOKEN", &token)).transpose());
-        self.noting(token).map(Secret::from)
-    }
-
-    /// The second address to listen on, if there is to be one.
-    pub fn ops_bind_addr(&mut self, args: &OpsBindArgs) -> Option<Address> {
-        let addr = args.ops_bind_addr.as_deref().filter(|a| !a.is_empty())?;
-        self.setting(
-            "OPS_BIND_ADDR",
-            Some(addr),
-            "",
-            Address::parse,
-            "IP:PORT, as in 127.0.0.1:9000, or unix: and a path, or nothing",
-        )
-    }
-
-    /// The proxies whose word is believed.
-    pub fn trusted_proxies(&mut self, args: &ProxyArgs) -> Option<Vec<IpNet>> {
-        self.setting(
-            "TRUSTED_PROXIES",
-            args.trusted_proxies.as_deref(),
-            "",
-            |list| {
-                let parts = list.split(',').map(str::trim).filter(|part| !part.is_empty());
-                parts.map(parse_network).collect()
-            },
-            "addresses or networks with commas between, as in 10.0.0.1,192.168.0.0/16",
-        )
-    }
-
-    /// The names under which questions are answered without a token.
-    pub fn allowed_hosts(&mut self, args: &HostArgs) -> Option<Vec<String>> {
-        self.setting(
-            "ALLOWED_HOSTS",
-            args.allowed_hosts.as_deref(),
-            "",
-            host::parse_list,
-            "host names without scheme or port and with commas between, as in inbox.example.com",
-        )
-    }
-
-    /// The files of certificate and key, if both are set.
-    pub fn tls(&mut self, args: &TlsArgs) -> Option<TlsFiles> {
-        let path = |arg: &Option<OsString>| arg.as_deref().filter(|p| !p.is_empty()).map(PathBuf::from);
-        match (path(&args.tls_cert), path(&args.tls_key)) {
-            (None, None) => None,
-            (Some(cert), Some(key)) => Some(TlsFiles { cert, key }),
-            (cert, _) => {
-                let variable = if cert.is_some() { "TLS_KEY" } else { "TLS_CERT" };
-                let allowed = "a file in PEM: TLS_CERT and TLS_KEY go together";
-                self.mistake(variable, OsStr::new(""), allowed);
-                None
-            }
-        }
-    }
-
-    /// The least level that is logged.
-    pub fn log_level(&mut self, args: &LogArgs) -> Option<Level> {
-        self.setting(
-            "LOG_LEVEL",
-            args.log_level.as_deref(),
-            LOG_LEVEL_DEFAULT,
-            |level| match level.to_ascii_uppercase().as_str() {
-                "ERROR" => Some(Level::Error),
-                "WARN" => Some(Level::Warning),
-                "INFO" => Some(Level::Info),
-                "DEBUG" => Some(Level::Debug),
-                _ => None,
-            },
-            "ERROR, WARN, INFO or DEBUG, in any case",
-        )
-    }
-
-    /// The largest body.
-    pub fn body_bytes_max(&mut self, args: &LimitArgs) -> Option<usize> {
-        self.setting(
-            "BODY_BYTES_MAX",
-            args.body_bytes_max.as_deref(),
-            BODY_BYTES_MAX_DEFAULT,
-            |bytes| bytes.parse().ok().filter(|n| (1..=BODY_BYTES_MAX_LIMIT).contains(n)),
-            "a number of bytes from 1 to 16777216",
-        )
-    }
-
-    /// Most connections of one client.
-    pub fn client_connections_max(&mut self, args: &LimitArgs) -> Option<usize> {
-        self.setting(
-            "CLIENT_CONNECTIONS_MAX",
-            args.client_connections_max.as_deref(),
-            CLIENT_CONNECTIONS_MAX_DEFAULT,
-            |n| n.parse().ok().filter(|n| (1..=CONNECTIONS_MAX).contains(n)),
-            "a number of connections from 1 to 8192",
-        )
-    }
-
-    /// Returns for how long messages and keys are kept.
-    pub fn retention(&mut self, args: &RetentionArgs) -> Retention {
-        let mut days = |variable, value: &Option<OsString>, allowed| {
-            let value = value.as_deref().filter(|v| !v.is_empty())?;
-            let days: fn(&str) -> Option<u32> =
-                |days| days.parse().ok().filter(|n| (1..=RETENTION_DAYS_MAX).contains(n));
-            self.setting(variable, Some(value), "", days, allowed)
-        };
-        let message_days = days("RETENTION_DAYS", &args.retention_days, "a number of days from 1 to 36500");
-        let key_days = days("DEDUPE_DAYS", &args.dedupe_days, DEDUPE_DAYS_ALLOWED);
-        // A message that is kept longer than its key would be stored twice.
-        if let Some(days) = key_days.filter(|days| message_days.is_none_or(|kept| kept > *days)) {
-            self.mistake("DEDUPE_DAYS", OsStr::new(&days.to_string()), DEDUPE_DAYS_ALLOWED);
-        }
-        let duration = |days: u32| Duration::from_secs(24 * 3600) * days;
-        Retention { messages: message_days.map(duration), keys: key_days.map(duration) }
-    }
-
-    /// `parsed` if there was no mistake; it is `None` only if there was one.
+impl Config {
+    /// Reads the configuration from flags and environment.
     ///
     /// # Errors
-    /// The mistakes.
-    pub fn unless_mistaken<T>(self, parsed: Option<T>) -> Result<T, Self> {
-        parsed.filter(|_| self.0.is_empty()).ok_or(self)
+    /// Every mistake in it.
+    pub(crate) fn read(args: &ServeArgs) -> Result<Self, ConfigError> {
+        let mut settings = Settings::default();
+        let database_path = settings.database_path(&args.database);
+        let secret = settings.webhook_secret(&args.secret);
+        let bind_addr = settings.bind_addr(&args.bind);
+        let log_level = settings.log_level(&args.log);
+        let body_bytes_max = settings.body_bytes_max(&args.limit);
+        let client_connections_max = settings.client_connections_max(&args.limit);
+        let api_token = settings.api_token(&args.token);
+        let ops_bind_addr = settings.ops_bind_addr(&args.ops_bind);
+        let trusted_proxies = settings.trusted_proxies(&args.proxy);
+        let allowed_hosts = settings.allowed_hosts(&args.host);
+        let tls = settings.tls(&args.tls);
+        let retention = settings.retention(&args.retention);
+        let parsed = (|| {
+            Some(Self {
+                database_path: database_path?,
+                secret,
+                bind_addr: bind_addr?,
+                log_level: log_level?,
+                body_bytes_max: body_bytes_max?,
+                client_connections_max: client_connections_max?,
+                api_token,
+                ops_bind_addr,
+                trusted_proxies: trusted_proxies?,
+                allowed_hosts: allowed_hosts?,
+                tls,
+                retention,
+            })
+        })();
+        settings.or_mistakes(parsed)
     }
 }

@@ -1,21 +1,26 @@
-//! Secrets: from a variable or from a file, and what looks like a mistake in one. None of it is ever shown.
+//! Secrets: read from a variable or a file, and checked for likely mistakes. They are never shown.
 
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
+use secrecy::SecretSlice;
+
 use crate::small_file;
+
+/// Bytes that are never shown.
+pub type Secret = SecretSlice<u8>;
 
 /// Bytes of a good secret: as many as the hash has (RFC 2104, section 3).
 const SECRET_BYTES_MIN: usize = 32;
 
-/// Those of examples and habit, which are tried first.
+/// Secrets of examples and habit, which an attacker tries first.
 const WELL_KNOWN: [&[u8]; 8] =
     [b"changeme", b"change-me", b"hookkeeper", b"password", b"secret", b"test", b"testsecret", b"webhook"];
 
 const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 
-/// A secret from a variable or from the file that another one names.
+/// Reads a secret from a variable, or from the file that another variable names.
 pub(super) fn read(
     variable: &str,
     value: Option<&OsStr>,
@@ -32,7 +37,7 @@ pub(super) fn read(
             // Editors leave a line break.
             let secret = bytes.strip_suffix(b"\n").unwrap_or(&bytes);
             let secret = secret.strip_suffix(b"\r").unwrap_or(secret);
-            // A file that was made and holds nothing is a mistake, and must not open a door.
+            // A file that holds nothing is a mistake, and must not turn verification or the token off.
             if secret.is_empty() {
                 return Err(named(format!("{} is empty but for a line break", Path::new(file).display())));
             }
@@ -41,7 +46,7 @@ pub(super) fn read(
     }
 }
 
-/// A token without the white space at its ends, which is no part of a header's value (RFC 9110, section 5.5).
+/// Returns a token without the white space at its ends, which is not part of a header's value (RFC 9110, section 5.5).
 pub(super) fn token(variable: &str, bytes: &[u8]) -> Result<Vec<u8>, String> {
     let token = bytes.trim_ascii();
     if token.is_empty() {
@@ -49,25 +54,26 @@ pub(super) fn token(variable: &str, bytes: &[u8]) -> Result<Vec<u8>, String> {
     }
     if token.iter().any(u8::is_ascii_control) {
         return Err(format!(
-            "{variable} has a control character in it (several lines? UTF-16?), and no header can carry one"
+            "{variable} contains a control character, which no header can carry (is it several lines, or UTF-16?)"
         ));
     }
     Ok(token.to_vec())
 }
 
-/// What looks like a mistake in a secret that others sign with.
+/// Returns the likely mistakes in a secret that senders sign with.
 pub(crate) fn doubts(secret: &[u8]) -> Vec<&'static str> {
     let mut doubts = Vec::new();
     if is_well_known(secret) {
-        doubts.push("is well known, so anybody can sign: make one with `openssl rand -hex 32`");
+        doubts.push("is well known, so anybody can sign: create one with `openssl rand -hex 32`");
     } else if secret.len() < SECRET_BYTES_MIN {
-        doubts.push("has fewer than 32 bytes and may be guessed: make one with `openssl rand -hex 32`");
+        doubts.push("has fewer than 32 bytes and may be guessed: create one with `openssl rand -hex 32`");
     }
     if secret.trim_ascii() != secret {
-        doubts.push("has white space at its beginning or end, which is part of it");
+        doubts.push("has white space at its beginning or end, which is part of the secret");
     }
     if secret.starts_with(BYTE_ORDER_MARK) {
-        doubts.push("begins with a byte order mark, which is part of it: save it as UTF-8 without one");
+        doubts
+            .push("begins with a byte order mark, which is part of the secret: save it as UTF-8 without one");
     }
     if is_utf16(secret) {
         doubts.push("looks like UTF-16, whose bytes are taken as they are: save it as UTF-8");
@@ -75,7 +81,7 @@ pub(crate) fn doubts(secret: &[u8]) -> Vec<&'static str> {
     doubts
 }
 
-/// Whether a secret is one of those that are tried first.
+/// Returns true for a secret that an attacker tries first.
 pub(crate) fn is_well_known(secret: &[u8]) -> bool {
     WELL_KNOWN.iter().any(|known| known.eq_ignore_ascii_case(secret.trim_ascii()))
 }

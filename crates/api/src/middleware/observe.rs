@@ -19,7 +19,7 @@ use crate::error::ApiError;
 use crate::middleware::marks;
 use crate::state::App;
 use crate::telemetry::metrics::UNKNOWN_PATH;
-use crate::transport::connection::Turn;
+use crate::transport::exchange::Exchange;
 use crate::webhook_result::WebhookResult;
 
 /// Longest path in a log line, in bytes; only scanners send longer ones.
@@ -39,7 +39,7 @@ pub(crate) async fn observe<B: MessageBody + 'static>(
 ) -> Result<ServiceResponse<BoxBody>, Error> {
     let started = Instant::now();
     let app = Data::clone(request.app_data::<Data<App>>().expect("every server is built with its app"));
-    let bad_head = request.conn_data::<Rc<Turn>>().and_then(|turn| turn.bad_head());
+    let bad_head = request.conn_data::<Rc<Exchange>>().and_then(|exchange| exchange.bad_head());
     let run = async move {
         let mut response = match bad_head {
             Some(bad_head) => request.error_response(ApiError::from(bad_head)),

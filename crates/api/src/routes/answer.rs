@@ -11,7 +11,7 @@ use futures_util::future::{Either, select};
 use crate::error::ApiError;
 use crate::limits::queries::Kind;
 use crate::state::App;
-use crate::transport::connection::Turn;
+use crate::transport::exchange::Exchange;
 
 /// Waits for the answer to a query, unless the client has too many under way or hangs up.
 ///
@@ -24,7 +24,7 @@ pub(super) async fn answer<T>(
     query: impl Future<Output = Result<T, StoreError>>,
 ) -> Result<T, ApiError> {
     let _share = app.queries.begin(app.client(request), kind)?;
-    let turn = request.conn_data::<Rc<Turn>>().expect("every connection has one");
+    let turn = request.conn_data::<Rc<Exchange>>().expect("every connection has one");
     match select(pin!(query), pin!(turn.hung_up())).await {
         Either::Left((answer, _)) => answer.map_err(|error| match (kind, error.kind) {
             (Kind::Search, StoreErrorKind::Busy) => ApiError::Search(error),

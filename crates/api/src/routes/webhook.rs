@@ -24,7 +24,7 @@ use crate::middleware::marks;
 use crate::routes::messages::{EXAMPLE, NewMessageBody};
 use crate::routes::pace::{BODY_BYTES_PER_PERIOD_MIN, BODY_PERIOD, BODY_TIME_MAX, Pace};
 use crate::state::App;
-use crate::transport::connection::Turn;
+use crate::transport::exchange::Exchange;
 use crate::webhook_result::WebhookResult;
 
 /// Path of [`receive`].
@@ -116,7 +116,7 @@ async fn receive_from(
     app.ingest.check_headers(source, &headers).map_err(|error| refusal(error, app, request))?;
     // The memory is held until the message is stored.
     let (body, _memory) = {
-        let _reading = request.conn_data::<Rc<Turn>>().expect("every connection has one").read_body();
+        let _reading = request.conn_data::<Rc<Exchange>>().expect("every connection has one").read_body();
         read(request, payload, app).await?
     };
     app.ingest.receive(source, &headers, body).await.map_err(|error| refusal(error, app, request))

@@ -15,7 +15,7 @@ use prometheus::{
 };
 
 use super::usage::UsageCollector;
-use crate::transport::places::PlaceMetrics;
+use crate::transport::permits::PermitMetrics;
 use crate::webhook_result::WebhookResult;
 
 /// `path` of `http_requests_total` for every unknown path, so that a scanner creates no series.
@@ -55,8 +55,8 @@ pub struct Metrics {
     log_lines_lost: IntCounter,
     ready: IntGauge,
     last_message: GaugeVec,
-    connections: PlaceMetrics,
-    handshakes: PlaceMetrics,
+    connections: PermitMetrics,
+    handshakes: PermitMetrics,
     unindexed_texts: IntGauge,
     certificate_expiry: GaugeVec,
 }
@@ -130,8 +130,8 @@ impl Metrics {
                 ),
                 &["source"],
             )?,
-            connections: PlaceMetrics::new(&registry, "hookkeeper_connections", "Connections")?,
-            handshakes: PlaceMetrics::new(&registry, "hookkeeper_handshakes", "TLS handshakes under way")?,
+            connections: PermitMetrics::new(&registry, "hookkeeper_connections", "Connections")?,
+            handshakes: PermitMetrics::new(&registry, "hookkeeper_handshakes", "TLS handshakes under way")?,
             unindexed_texts: IntGauge::new(
                 "hookkeeper_unindexed_texts",
                 "Messages that are not in the text index yet, read every 15 s.",
@@ -200,12 +200,12 @@ impl Metrics {
     }
 
     /// Returns the metrics of connections.
-    pub(crate) fn connections(&self) -> PlaceMetrics {
+    pub(crate) fn connections(&self) -> PermitMetrics {
         self.connections.clone()
     }
 
     /// Returns the metrics of TLS handshakes.
-    pub(crate) fn handshakes(&self) -> PlaceMetrics {
+    pub(crate) fn handshakes(&self) -> PermitMetrics {
         self.handshakes.clone()
     }
 

@@ -5,7 +5,7 @@
 
 /// Where in a body in chunks the next byte is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Place {
+enum Position {
     SizeStart,
     Size,
     SizeSpace,
@@ -24,7 +24,7 @@ enum Place {
 /// What has been seen of a body in chunks.
 #[derive(Debug)]
 pub(crate) struct Chunks {
-    place: Place,
+    position: Position,
     /// Bytes that the chunk still has.
     rest: u64,
 }
@@ -35,11 +35,11 @@ pub(crate) struct WrongAt(pub(crate) usize);
 
 impl Chunks {
     pub(crate) fn new() -> Self {
-        Self { place: Place::SizeStart, rest: 0 }
+        Self { position: Position::SizeStart, rest: 0 }
     }
 
     pub(crate) fn has_ended(&self) -> bool {
-        self.place == Place::End
+        self.position == Position::End
     }
 
     /// Looks at the next bytes; returns how many of them are the body's: all, unless it ends among them.
@@ -49,15 +49,15 @@ impl Chunks {
     pub(crate) fn read(&mut self, bytes: &[u8]) -> Result<usize, WrongAt> {
         let mut at = 0;
         while at < bytes.len() && !self.has_ended() {
-            if self.place == Place::Data {
+            if self.position == Position::Data {
                 let n_bytes = usize::try_from(self.rest).unwrap_or(usize::MAX).min(bytes.len() - at);
                 self.rest -= n_bytes as u64;
                 at += n_bytes;
                 if self.rest == 0 {
-                    self.place = Place::DataCr;
+                    self.position = Position::DataCr;
                 }
             } else {
-                self.place = self.next(bytes[at]).ok_or(WrongAt(at))?;
+                self.position = self.next(bytes[at]).ok_or(WrongAt(at))?;
                 at += 1;
             }
         }
@@ -65,28 +65,28 @@ impl Chunks {
     }
 
     /// Where the byte after `byte` is; `None` if `byte` can't be where it is.
-    fn next(&mut self, byte: u8) -> Option<Place> {
+    fn next(&mut self, byte: u8) -> Option<Position> {
         // A line of an extension or a trailer; RFC 9110, section 5.5.
         let is_text = byte == b'\t' || !byte.is_ascii_control();
-        Some(match (self.place, byte) {
-            (Place::SizeStart | Place::Size, _) if byte.is_ascii_hexdigit() => {
+        Some(match (self.position, byte) {
+            (Position::SizeStart | Position::Size, _) if byte.is_ascii_hexdigit() => {
                 let digit = char::from(byte).to_digit(16)?;
                 self.rest = self.rest.checked_mul(16)? + u64::from(digit);
-                Place::Size
+                Position::Size
             }
-            (Place::Size | Place::SizeSpace, b'\t' | b' ') => Place::SizeSpace,
-            (Place::Size | Place::SizeSpace, b';') => Place::Extension,
-            (Place::Size | Place::SizeSpace | Place::Extension, b'\r') => Place::SizeLf,
-            (Place::Extension, _) if is_text => Place::Extension,
-            (Place::SizeLf, b'\n') if self.rest == 0 => Place::LineStart,
-            (Place::SizeLf, b'\n') => Place::Data,
-            (Place::DataCr, b'\r') => Place::DataLf,
-            (Place::DataLf, b'\n') => Place::SizeStart,
-            (Place::LineStart, b'\r') => Place::EndLf,
-            (Place::Line, b'\r') => Place::LineLf,
-            (Place::LineStart | Place::Line, _) if is_text => Place::Line,
-            (Place::LineLf, b'\n') => Place::LineStart,
-            (Place::EndLf, b'\n') => Place::End,
+            (Position::Size | Position::SizeSpace, b'\t' | b' ') => Position::SizeSpace,
+            (Position::Size | Position::SizeSpace, b';') => Position::Extension,
+            (Position::Size | Position::SizeSpace | Position::Extension, b'\r') => Position::SizeLf,
+            (Position::Extension, _) if is_text => Position::Extension,
+            (Position::SizeLf, b'\n') if self.rest == 0 => Position::LineStart,
+            (Position::SizeLf, b'\n') => Position::Data,
+            (Position::DataCr, b'\r') => Position::DataLf,
+            (Position::DataLf, b'\n') => Position::SizeStart,
+            (Position::LineStart, b'\r') => Position::EndLf,
+            (Position::Line, b'\r') => Position::LineLf,
+            (Position::LineStart | Position::Line, _) if is_text => Position::Line,
+            (Position::LineLf, b'\n') => Position::LineStart,
+            (Position::EndLf, b'\n') => Position::End,
             _ => return None,
         })
     }

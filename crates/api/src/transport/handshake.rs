@@ -17,7 +17,7 @@ use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
-use crate::transport::places::{Place, PlaceMetrics, Places};
+use crate::transport::permits::{Permit, PermitMetrics, Permits};
 
 /// Handshakes under way: rustls keeps up to 64 KiB of one that does not end.
 const HANDSHAKES_MAX: usize = 1024;
@@ -32,29 +32,29 @@ const HANDSHAKE_TIME_MAX: Duration = Duration::from_secs(5);
 #[derive(Clone)]
 pub(crate) struct Handshakes {
     acceptor: TlsAcceptor,
-    places: Arc<Places>,
+    permits: Arc<Permits>,
 }
 
 impl Handshakes {
-    pub(crate) fn new(mut config: ServerConfig, metrics: PlaceMetrics) -> Self {
+    pub(crate) fn new(mut config: ServerConfig, metrics: PermitMetrics) -> Self {
         config.alpn_protocols = vec![b"http/1.1".to_vec()];
-        let places = Places::new(HANDSHAKES_MAX, CLIENT_HANDSHAKES_MAX, metrics);
-        Self { acceptor: Arc::new(config).into(), places }
+        let permits = Permits::new(HANDSHAKES_MAX, CLIENT_HANDSHAKES_MAX, metrics);
+        Self { acceptor: Arc::new(config).into(), permits }
     }
 
-    /// `None` if it fails, takes too long, or has to make room for another; or if `connection`, its place among all
+    /// `None` if it fails, takes too long, or has to make room for another; or if `connection`, its permit among all
     /// connections, has to.
     pub(crate) async fn accept(
         &self,
         tcp: TcpStream,
         client: IpAddr,
         has_all: bool,
-        connection: &Place,
+        connection: &Permit,
     ) -> Option<TlsStream<TcpStream>> {
-        let place = self.places.take(client, has_all)?;
+        let permit = self.permits.take(client, has_all)?;
         let accepted = pin!(timeout(HANDSHAKE_TIME_MAX, self.acceptor.accept(tcp)));
         let told_to_go = pin!(poll_fn(|cx| {
-            let either = [place.poll_told_to_go(cx), connection.poll_told_to_go(cx)];
+            let either = [permit.poll_told_to_go(cx), connection.poll_told_to_go(cx)];
             if either.iter().any(Poll::is_ready) { Poll::Ready(()) } else { Poll::Pending }
         }));
         match select(accepted, told_to_go).await {

@@ -1,6 +1,6 @@
-//! TLS: certificate and key from files, which can be read anew while the service runs.
+//! TLS: certificate and key from files, which can be reloaded while the service runs.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock};
 
 use rustls::ServerConfig;
@@ -12,7 +12,6 @@ use rustls::sign::CertifiedKey;
 use x509_parser::certificate::X509Certificate;
 use x509_parser::prelude::FromDer;
 
-use crate::config::TlsFiles;
 use crate::small_file;
 
 /// The first byte of a certificate or key in DER: a sequence of ASN.1.
@@ -21,26 +20,35 @@ const DER_SEQUENCE: &[u8] = b"\x30";
 /// In the first line of a private key that wants a password (RFC 7468, section 11).
 const ENCRYPTED_KEY: &[u8] = b"ENCRYPTED PRIVATE KEY";
 
-/// Why certificate and key can't be used.
+/// Files of certificate and key.
+#[derive(Clone, Debug)]
+pub struct TlsFiles {
+    /// The certificate chain, in PEM.
+    pub cert: PathBuf,
+    /// Its private key, in PEM.
+    pub key: PathBuf,
+}
+
+/// Reason why certificate and key can't be used.
 #[derive(Debug, thiserror::Error)]
 pub enum TlsError {
-    /// A file has not what it should have; it is told which, and what it has instead.
+    /// A file does not contain what it should. The text says which file, and what it contains.
     #[error("{0}")]
     File(String),
-    /// They are not usable, or not of one another.
+    /// The certificate and the key are not usable, or do not belong together.
     #[error("cannot use TLS_CERT {} with TLS_KEY {}: {source}", .files.cert.display(), .files.key.display())]
     Pair {
         /// The files.
         files: TlsFiles,
-        /// Why.
+        /// Reason.
         source: rustls::Error,
     },
-    /// The library does not have what we need of it.
+    /// The library can't be set up.
     #[error("cannot set up TLS: {0}")]
     Setup(#[from] rustls::Error),
 }
 
-/// What a server presents, now and after each [`reload`](Self::reload).
+/// Certificate that a server presents, now and after each [`reload`](Self::reload).
 #[derive(Clone, Debug)]
 pub struct Tls {
     files: TlsFiles,

@@ -1,4 +1,4 @@
-//! All that is stored, against what the senders know: as a client sees it, and from beneath.
+//! Comparison of the stored messages with those that the senders expect: as a client lists them, and by `check`.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -10,27 +10,27 @@ use serde_json::Value;
 use ureq::Agent;
 
 use super::super::Error;
-use super::ledger::{Findings, Ledger, Promise};
+use super::expected::{Expected, Findings, Promise};
 use super::plan::Plan;
 
-/// What is listed of each phone number.
+/// Messages listed for each phone number.
 pub(super) type Listed = BTreeMap<String, u64>;
 
-/// An instance to ask, on which nothing is under way.
-pub(super) struct Inbox<'a> {
+/// Client of an instance that is not under load.
+pub(super) struct Client<'a> {
     pub(super) agent: &'a Agent,
     pub(super) addr: SocketAddr,
 }
 
-impl Inbox<'_> {
-    /// Lists every phone number's messages, and has each met by the ledger that it belongs to.
+impl Client<'_> {
+    /// Lists every phone number's messages, and compares each with what its sender expects.
     ///
     /// By phone number because the offsets stay small: to list everything page by page takes a time that grows
     /// with the square of what there is.
     pub(super) fn meet_all(
         &self,
         plan: Plan,
-        ledgers: &mut [Ledger],
+        expected: &mut [Expected],
         findings: &mut Findings,
     ) -> Result<Listed, Error> {
         let mut listed = Listed::new();
@@ -47,7 +47,7 @@ impl Inbox<'_> {
                 }
                 for message in messages {
                     n_met += 1;
-                    if let Err(promise) = meet(plan, ledgers, message) {
+                    if let Err(promise) = meet(plan, expected, message) {
                         findings.note(promise, &message["message_id"]);
                     }
                 }
@@ -59,13 +59,13 @@ impl Inbox<'_> {
                 listed.insert(phone, n_met);
             }
         }
-        for lost in ledgers.iter().flat_map(Ledger::lost) {
+        for lost in expected.iter().flat_map(Expected::lost) {
             findings.note(Promise::Lost, lost);
         }
         Ok(listed)
     }
 
-    /// Whether the statistics say what is listed.
+    /// Compares the statistics with the listing.
     pub(super) fn check_stats(&self, listed: &Listed, findings: &mut Findings) -> Result<(), Error> {
         let stats = self.get("/stats")?;
         let mut agrees = stats["total_messages"] == listed.values().sum::<u64>();
@@ -83,7 +83,7 @@ impl Inbox<'_> {
     }
 
     fn get(&self, target: &str) -> Result<Value, Error> {
-        let no = |why: String| Error::No(format!("cannot get {target}: {why}"));
+        let no = |why: String| Error::Failed(format!("cannot get {target}: {why}"));
         let mut answer =
             self.agent.get(format!("http://{}{target}", self.addr)).call().map_err(|e| no(e.to_string()))?;
         let body = answer.body_mut().read_to_string().map_err(|e| no(e.to_string()))?;
@@ -94,10 +94,10 @@ impl Inbox<'_> {
     }
 }
 
-fn meet(plan: Plan, ledgers: &mut [Ledger], message: &Value) -> Result<(), Promise> {
+fn meet(plan: Plan, expected: &mut [Expected], message: &Value) -> Result<(), Promise> {
     let name = message["message_id"].as_str().and_then(|id| plan.name(id)).ok_or(Promise::Invented)?;
-    let ledger = ledgers.get_mut(usize::from(name.sender)).ok_or(Promise::Invented)?;
-    ledger.meet(name.number, message)
+    let expected = expected.get_mut(usize::from(name.sender)).ok_or(Promise::Invented)?;
+    expected.meet(name.number, message)
 }
 
 /// Checks the database of an instance that has stopped, which also finds rows that no listing showed.

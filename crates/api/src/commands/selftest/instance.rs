@@ -21,7 +21,7 @@ const START_TIME_MAX: Duration = Duration::from_secs(30);
 /// The database, in the folder of the run.
 const DATABASE: &str = "app.db";
 
-/// What every instance of a run is started with.
+/// Settings with which every instance of a run is started.
 pub(super) struct Settings {
     /// It is run there, and has its database there.
     pub(super) folder: PathBuf,
@@ -42,7 +42,7 @@ pub(super) struct Instance {
 }
 
 impl Instance {
-    /// Starts it, and does not wait.
+    /// Starts an instance, and does not wait.
     pub(super) fn spawn(settings: &Settings) -> Result<Self, Error> {
         let started = Instant::now();
         let program = std::env::current_exe().map_err(Error::io("find this program"))?;
@@ -72,7 +72,7 @@ impl Instance {
 
     /// Waits until it says that it is ready; returns where it listens, and how long that took.
     pub(super) fn wait_until_ready(&mut self, agent: &Agent) -> Result<(SocketAddr, Duration), Error> {
-        let no = |why: &str| Error::No(format!("an instance did not start: {why}"));
+        let no = |why: &str| Error::Failed(format!("an instance did not start: {why}"));
         let addr = self.listening.recv_timeout(START_TIME_MAX).map_err(|error| match error {
             mpsc::RecvTimeoutError::Timeout => no("it took too long"),
             mpsc::RecvTimeoutError::Disconnected => no("it ended"),
@@ -90,14 +90,14 @@ impl Instance {
     /// Kills it without warning.
     ///
     /// # Errors
-    /// It had ended by itself.
+    /// It had exited by itself.
     pub(super) fn kill(mut self) -> Result<(), Error> {
         self.child.kill().map_err(Error::io("kill an instance"))?;
         let status = self.wait()?;
         if status.signal() == Some(Signal::KILL.as_raw()) {
             return Ok(());
         }
-        Err(Error::No(format!("an instance ended by itself: {status}")))
+        Err(Error::Failed(format!("an instance exited by itself: {status}")))
     }
 
     /// Stops it as an operator does. It promises to end in time, whatever is stuck.
@@ -108,7 +108,7 @@ impl Instance {
         if status.success() {
             return Ok(());
         }
-        Err(Error::No(format!("an instance did not stop well: {status}")))
+        Err(Error::Failed(format!("an instance did not stop well: {status}")))
     }
 
     fn wait(&mut self) -> Result<ExitStatus, Error> {

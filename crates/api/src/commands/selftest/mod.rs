@@ -1,8 +1,8 @@
-//! `hookkeeper selftest`: whether this machine and this disk keep the promise, tried out by killing.
+//! `hookkeeper selftest`: tests by kills that this machine and this disk keep what was acknowledged.
 
 mod audit;
+mod expected;
 mod instance;
-mod ledger;
 mod plan;
 mod report;
 mod sender;
@@ -20,18 +20,18 @@ use indicatif::{ProgressBar, ProgressStyle};
 use ureq::Agent;
 use uuid::Uuid;
 
-use self::audit::Inbox;
+use self::audit::Client;
+use self::expected::{Expected, Findings};
 use self::instance::{Instance, Settings};
-use self::ledger::{Findings, Ledger};
 use self::plan::{Kill, Plan, SENDERS};
 use self::report::Report;
 use self::sender::{Counts, Life, Sender};
 use super::{Error, client};
 
-/// What is made in the operator's folder, and removed again.
+/// Folder that the run creates in the operator's folder, and removes again.
 const FOLDER: &str = "hookkeeper-selftest";
 
-/// Most kills of a run: the ledgers then take some ten megabytes.
+/// Most kills of a run: what the senders expect then takes some ten megabytes.
 const KILLS_MAX: i64 = 10_000;
 
 /// Between two acknowledged messages under load: a commit takes half of it at the very most.
@@ -43,26 +43,26 @@ const ACKNOWLEDGED_MAX: usize = 1024;
 /// Kill a private instance under load, again and again, and check that nothing is lost: exit code 0 if
 /// every promise was kept, else 1.
 ///
-/// Starts an instance on a database of its own in FOLDER, and so tests the disk that FOLDER is on. Sixteen
-/// senders send it signed messages, repeat some with the same and with another content, hang up before some
-/// answers, forge some signatures and break some payloads; it is killed (SIGKILL) at random moments, while
-/// it serves and while it starts, and started again. At the end every message that was answered 200 must be
-/// there once, as it was first accepted, and nothing else but what was left without an answer.
+/// Starts an instance on a database of its own in FOLDER, which tests the disk that FOLDER is on. Sixteen senders
+/// send signed messages. They repeat some of them, hang up before some answers, forge some signatures and break
+/// some payloads. The instance is killed (SIGKILL) at random moments, while it serves and while it starts, and
+/// started again. At the end every message that was answered 200 must be stored once, as it was first accepted.
+/// Messages without an answer may be stored; no other message may be.
 ///
-/// Nothing but FOLDER/hookkeeper-selftest is touched: it must not be there before, is removed at the end,
-/// and is kept if a promise was broken or the test was broken off.
+/// Only FOLDER/hookkeeper-selftest is written. It must not exist before. It is removed at the end, but kept if a
+/// promise was broken or the test was interrupted.
 #[derive(clap::Args)]
 pub struct Args {
     /// A folder on the disk to test
     folder: PathBuf,
-    /// How often to kill, 1 to 10000
+    /// Number of kills, 1 to 10000
     #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u16).range(1..=KILLS_MAX))]
     kills: u16,
-    /// Kill no more after so many seconds, though fewer than --kills were done; no bound if it is left out
+    /// Stop killing after this many seconds even if --kills is not reached [default: no limit]
     #[arg(long, value_parser = clap::value_parser!(u64).range(1..))]
     seconds: Option<u64>,
-    /// Replays what is sent, in which order, and after how many answers it is killed (not which messages
-    /// are then under way); a random one if it is left out
+    /// Repeat a run: the same requests in the same order, killed after the same number of answers (the messages under
+    /// way at a kill may differ) [default: random]
     #[arg(long)]
     seed: Option<u64>,
     /// Print the result as one JSON object
@@ -82,7 +82,7 @@ pub fn run(args: &Args) -> Result<(), Error> {
     }
 
     let settings = Settings { folder, secret: Uuid::new_v4().to_string() };
-    let kept = |why: &dyn fmt::Display| Error::No(format!("{why}; see {}", settings.folder.display()));
+    let kept = |why: &dyn fmt::Display| Error::Failed(format!("{why}; see {}", settings.folder.display()));
     let report = test(args, plan, &settings).map_err(|error| kept(&error))?;
     if args.json {
         super::print(&report.json(plan.seed))?;
@@ -117,14 +117,15 @@ fn test(args: &Args, plan: Plan, settings: &Settings) -> Result<Report, Error> {
 
     let mut counts = Counts::default();
     let mut findings = Findings::default();
-    let mut ledgers = Vec::new();
+    let mut expected = Vec::new();
     for sender in senders {
         counts += sender.counts;
         findings.add(sender.findings);
-        ledgers.push(sender.ledger);
+        expected.push(sender.expected);
     }
-    let stored = audit(plan, settings, &mut ledgers, &mut findings)?;
-    let unknown = ledgers.iter().map(Ledger::unknown).fold((0, 0), |all, one| (all.0 + one.0, all.1 + one.1));
+    let stored = audit(plan, settings, &mut expected, &mut findings)?;
+    let unknown =
+        expected.iter().map(Expected::unknown).fold((0, 0), |all, one| (all.0 + one.0, all.1 + one.1));
     starts.sort_unstable();
     Ok(Report { kills, took, starts, counts, stored, unknown, findings })
 }
@@ -161,8 +162,9 @@ fn live_and_die(
         thread::sleep(after);
         is_killed.store(true, Ordering::SeqCst);
         instance.kill()?;
-        counted
-            .map_err(|_| Error::No(format!("an instance acknowledged fewer than {n_acknowledged} messages")))
+        counted.map_err(|_| {
+            Error::Failed(format!("an instance acknowledged fewer than {n_acknowledged} messages"))
+        })
     })?;
     Ok(Some(took))
 }
@@ -171,15 +173,15 @@ fn live_and_die(
 fn audit(
     plan: Plan,
     settings: &Settings,
-    ledgers: &mut [Ledger],
+    expected: &mut [Expected],
     findings: &mut Findings,
 ) -> Result<u64, Error> {
     let agent = agent();
     let mut instance = Instance::spawn(settings)?;
     let (addr, _) = instance.wait_until_ready(&agent)?;
-    let inbox = Inbox { agent: &agent, addr };
-    let listed = inbox.meet_all(plan, ledgers, findings)?;
-    inbox.check_stats(&listed, findings)?;
+    let client = Client { agent: &agent, addr };
+    let listed = client.meet_all(plan, expected, findings)?;
+    client.check_stats(&listed, findings)?;
     instance.stop()?;
     audit::check_database(&settings.database(), &listed, findings)?;
     Ok(listed.values().sum())

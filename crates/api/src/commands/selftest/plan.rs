@@ -1,6 +1,6 @@
-//! What is sent, in which order, and when the instance is killed: all of it follows from the seed.
+//! Plan of a run: the requests, their order, and the kills. All of it follows from the seed.
 //!
-//! Deliberately not here: what becomes of it. Which messages are under way when a kill comes is up to the
+//! The answers are not part of it. Which messages are under way when a kill comes is up to the
 //! scheduling of threads, and no seed brings that back.
 
 use std::time::Duration;
@@ -43,7 +43,7 @@ pub(super) struct Attempt {
     pub(super) hangs_up: bool,
 }
 
-/// What is sent under a message's id.
+/// Content that is sent under a message's id.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Form {
     Valid(Version),

@@ -1,14 +1,14 @@
-//! What is told at the end.
+//! Report of a run.
 
 use std::fmt;
 use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use super::ledger::Findings;
+use super::expected::Findings;
 use super::sender::Counts;
 
-/// What came of a run.
+/// Result of a run.
 pub(super) struct Report {
     pub(super) kills: u16,
     /// Without the check at the end.
@@ -23,7 +23,7 @@ pub(super) struct Report {
 }
 
 impl Report {
-    /// As a program reads it.
+    /// Returns the report as JSON.
     pub(super) fn json(&self, seed: u64) -> Value {
         let Self { kills, took, starts, counts, stored, unknown: (unknown, unknown_stored), findings } = self;
         let ms = |d: Option<&Duration>| d.map(|d| d.as_secs_f64() * 1e3);

@@ -1,4 +1,4 @@
-//! One sender: sends what the plan says, and keeps the ledger.
+//! One sender: sends the requests of the plan, and records what it expects to be stored.
 
 use std::io::Write;
 use std::net::{SocketAddr, TcpStream};
@@ -10,7 +10,7 @@ use adapters::signature::XSignature;
 use ureq::Agent;
 
 use super::super::client::{self, Answer};
-use super::ledger::{Findings, Ledger, Outcome, Promise};
+use super::expected::{Answered, Expected, Findings, Promise};
 use super::plan::{Attempt, Form, Name, Plan, Version};
 
 /// An instance, from when it is ready until it is killed.
@@ -18,13 +18,13 @@ use super::plan::{Attempt, Form, Name, Plan, Version};
 pub(super) struct Life<'a> {
     pub(super) addr: SocketAddr,
     pub(super) agent: Agent,
-    /// Is told of each answer 200, as long as it listens.
+    /// Receives each answer 200, as long as it listens.
     pub(super) acknowledged: SyncSender<()>,
-    /// It is being killed: from now on an answer may be missing.
+    /// The instance is being killed: from now on an answer may be missing.
     pub(super) is_killed: &'a AtomicBool,
 }
 
-/// Requests by what became of them.
+/// Counts of requests by their result.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Counts {
     pub(super) sent: u64,
@@ -40,17 +40,17 @@ pub(super) struct Counts {
     pub(super) cut_off: u64,
 }
 
-/// The instance answers no more.
+/// Error: the instance does not answer any more.
 struct CutOff;
 
-/// Its place in the plan, what it knows, and what it found.
+/// One sender: its part of the plan, the messages it expects, and its findings.
 pub(super) struct Sender<'a> {
     sender: u8,
     plan: Plan,
     signer: &'a XSignature,
     attempts: Box<dyn Iterator<Item = Attempt> + Send>,
     last_acknowledged: Option<(u32, Version)>,
-    pub(super) ledger: Ledger,
+    pub(super) expected: Expected,
     pub(super) counts: Counts,
     pub(super) findings: Findings,
 }
@@ -63,7 +63,7 @@ impl<'a> Sender<'a> {
             signer,
             attempts: Box::new(plan.attempts(sender)),
             last_acknowledged: None,
-            ledger: Ledger::new(plan, sender),
+            expected: Expected::new(plan, sender),
             counts: Counts::default(),
             findings: Findings::default(),
         }
@@ -99,7 +99,7 @@ impl<'a> Sender<'a> {
         self.counts.sent += 1;
         if attempt.hangs_up {
             self.counts.hung_up += 1;
-            self.record(attempt, Outcome::Unknown);
+            self.record(attempt, Answered::Unknown);
             return send_and_hang_up(life.addr, &signature, &body).map_err(|_| CutOff);
         }
         let url = format!("http://{}/webhook", life.addr).parse().expect("an address makes a URL");
@@ -114,7 +114,7 @@ impl<'a> Sender<'a> {
             }
             Err(error) => {
                 self.counts.cut_off += 1;
-                self.record(attempt, Outcome::Unknown);
+                self.record(attempt, Answered::Unknown);
                 if !life.is_killed.load(Ordering::SeqCst) {
                     self.findings.note(Promise::Misanswered, format!("{attempt:?}: {error}"));
                 }
@@ -123,38 +123,38 @@ impl<'a> Sender<'a> {
         }
     }
 
-    /// Takes in an answer, and whether the request may get it.
+    /// Records an answer, and notes a finding if the request must not get it.
     fn take(&mut self, attempt: Attempt, answer: &Answer) {
         match (attempt.form, answer.status, answer.result.as_deref()) {
             (Form::Valid(version), 200, Some("created")) => {
                 self.counts.created += 1;
                 self.last_acknowledged = Some((attempt.number, version));
-                self.record(attempt, Outcome::Created);
+                self.record(attempt, Answered::Created);
             }
             (Form::Valid(version), 200, Some("duplicate")) => {
                 self.counts.duplicate += 1;
                 self.last_acknowledged = Some((attempt.number, version));
-                self.record(attempt, Outcome::Duplicate);
+                self.record(attempt, Answered::Duplicate);
             }
             (Form::Forged, 401 | 429, _) => self.counts.refused_signature += 1,
             (Form::Broken, 422, _) => self.counts.refused_payload += 1,
             (_, 503, _) => {
                 self.counts.unavailable += 1;
-                self.record(attempt, Outcome::Unknown);
+                self.record(attempt, Answered::Unknown);
             }
             _ => {
                 self.findings.note(Promise::Misanswered, format!("{attempt:?}: {answer}"));
-                self.record(attempt, Outcome::Unknown);
+                self.record(attempt, Answered::Unknown);
             }
         }
     }
 
-    fn record(&mut self, attempt: Attempt, outcome: Outcome) {
+    fn record(&mut self, attempt: Attempt, answered: Answered) {
         if let Form::Valid(version) = attempt.form
-            && let Err(promise) = self.ledger.record(attempt.number, version, outcome)
+            && let Err(promise) = self.expected.record(attempt.number, version, answered)
         {
             let id = self.plan.message_id(self.name(attempt));
-            self.findings.note(promise, format!("{id} sent as {version:?} was answered {outcome:?}"));
+            self.findings.note(promise, format!("{id} sent as {version:?} was answered {answered:?}"));
         }
     }
 }

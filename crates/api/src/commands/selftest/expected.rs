@@ -1,4 +1,4 @@
-//! What a sender knows of its messages, and what it may therefore say of what is stored.
+//! Messages that a sender expects to be stored, as far as the answers tell.
 //!
 //! A sender that got no answer, or 503, can't know whether that payload was stored: it may be there or not,
 //! until an answer to a later try settles that one of them is.
@@ -10,19 +10,19 @@ use serde_json::{Value, json};
 
 use super::plan::{Name, Plan, Version};
 
-/// Findings of a kind that are told in full: who looks into the first five has enough to do.
+/// Findings of a kind that are printed in full: the first five are enough to look into.
 const TOLD_OF_A_KIND_MAX: usize = 5;
 
-/// A promise that may be broken, as it is reported.
+/// Promise that a finding shows to be broken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Promise {
-    /// It was answered 200 and is not there.
+    /// The message was answered 200 and is not stored.
     Lost,
-    /// It is there twice, or was answered `created` after a 200: it was taken twice, or lost and came again.
+    /// The message is stored twice, or was answered `created` after a 200: it was stored twice, or lost and stored again.
     Doubled,
-    /// It is there, or was called a duplicate, and was never sent so that it may be.
+    /// The message is stored or was answered `duplicate`, but was never sent in a valid request.
     Invented,
-    /// What is there is not what was accepted first.
+    /// The stored message is not the one that was accepted first.
     Altered,
     /// The counts do not agree with the messages.
     Miscounted,
@@ -42,18 +42,18 @@ struct Found {
     told: Vec<String>,
 }
 
-/// What became of one valid request.
+/// Answer to one valid request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Outcome {
+pub(super) enum Answered {
     Created,
     Duplicate,
     /// No answer, or 503.
     Unknown,
 }
 
-/// What one sender knows.
+/// Stored messages that one sender expects.
 #[derive(Debug)]
-pub(super) struct Ledger {
+pub(super) struct Expected {
     plan: Plan,
     sender: u8,
     /// By the message's number.
@@ -124,7 +124,7 @@ impl fmt::Display for Findings {
     }
 }
 
-impl Ledger {
+impl Expected {
     pub(super) fn new(plan: Plan, sender: u8) -> Self {
         Self { plan, sender, messages: Vec::new() }
     }
@@ -137,26 +137,31 @@ impl Ledger {
         &mut self.messages[place]
     }
 
-    /// Takes in what became of one valid request.
+    /// Records the answer to one valid request.
     ///
     /// # Errors
     /// The promise that the answer breaks.
-    pub(super) fn record(&mut self, number: u32, version: Version, outcome: Outcome) -> Result<(), Promise> {
+    pub(super) fn record(
+        &mut self,
+        number: u32,
+        version: Version,
+        answered: Answered,
+    ) -> Result<(), Promise> {
         let known = self.known(number);
         let was_acknowledged = known.acknowledged;
-        match outcome {
+        match answered {
             // Once something is stored, no later request changes it.
-            Outcome::Unknown if was_acknowledged => Ok(()),
-            Outcome::Unknown => {
+            Answered::Unknown if was_acknowledged => Ok(()),
+            Answered::Unknown => {
                 known.candidates[version as usize] = true;
                 Ok(())
             }
-            Outcome::Created => {
+            Answered::Created => {
                 known.acknowledged = true;
                 known.candidates = [version == Version::A, version == Version::B];
                 if was_acknowledged { Err(Promise::Doubled) } else { Ok(()) }
             }
-            Outcome::Duplicate => {
+            Answered::Duplicate => {
                 known.acknowledged = true;
                 if known.candidates == [false; 2] { Err(Promise::Invented) } else { Ok(()) }
             }
@@ -190,7 +195,7 @@ impl Ledger {
         lost.map(|(number, _)| self.plan.message_id(Name { sender: self.sender, number }))
     }
 
-    /// How many messages of unknown outcome are left, and how many of these were met.
+    /// Returns how many messages are left whose result is unknown, and how many of these were met.
     pub(super) fn unknown(&self) -> (u64, u64) {
         let unknown = self.messages.iter().filter(|k| !k.acknowledged && k.candidates != [false; 2]);
         unknown.fold((0, 0), |(n, n_met), known| (n + 1, n_met + u64::from(known.met)))
@@ -201,26 +206,26 @@ impl Ledger {
 mod tests {
     use serde_json::json;
 
-    use super::Outcome::*;
+    use super::Answered::*;
     use super::Version::*;
     use super::*;
 
     const PLAN: Plan = Plan { seed: 1 };
 
-    fn ledger(records: &[(Version, Outcome)]) -> Ledger {
-        let mut ledger = Ledger::new(PLAN, 0);
-        for (version, outcome) in records {
-            ledger.record(0, *version, *outcome).unwrap();
+    fn expected(records: &[(Version, Answered)]) -> Expected {
+        let mut expected = Expected::new(PLAN, 0);
+        for (version, answered) in records {
+            expected.record(0, *version, *answered).unwrap();
         }
-        ledger
+        expected
     }
 
-    /// What is said of a store that holds these versions of the message.
-    fn judged(records: &[(Version, Outcome)], stored: &[Version]) -> (Vec<Result<(), Promise>>, usize) {
-        let mut ledger = ledger(records);
+    /// Meets these stored versions of the message; returns the result of each, and the number of lost messages.
+    fn judged(records: &[(Version, Answered)], stored: &[Version]) -> (Vec<Result<(), Promise>>, usize) {
+        let mut expected = expected(records);
         let name = Name { sender: 0, number: 0 };
-        let met = stored.iter().map(|version| ledger.meet(0, &PLAN.payload(name, *version))).collect();
-        (met, ledger.lost().count())
+        let met = stored.iter().map(|version| expected.meet(0, &PLAN.payload(name, *version))).collect();
+        (met, expected.lost().count())
     }
 
     #[test]
@@ -249,10 +254,10 @@ mod tests {
 
     #[test]
     fn what_was_never_validly_sent_must_not_be_there() {
-        let mut nothing = ledger(&[]);
+        let mut nothing = expected(&[]);
         assert_eq!(nothing.meet(0, &json!({})), Err(Promise::Invented));
         // Number 1 was sent, so that there is a place for number 0: it was forged or broken only.
-        let mut refused = ledger(&[]);
+        let mut refused = expected(&[]);
         refused.record(1, A, Created).unwrap();
         let payload = PLAN.payload(Name { sender: 0, number: 0 }, A);
         assert_eq!(refused.meet(0, &payload), Err(Promise::Invented));
@@ -265,16 +270,16 @@ mod tests {
         for field in ["message_id", "from", "to", "ts", "text"] {
             let mut other = payload.clone();
             other[field] = json!("other");
-            assert_eq!(ledger(&[(A, Created)]).meet(0, &other), Err(Promise::Altered), "{field}");
+            assert_eq!(expected(&[(A, Created)]).meet(0, &other), Err(Promise::Altered), "{field}");
         }
     }
 
     #[test]
     fn an_answer_alone_can_break_a_promise() {
-        assert_eq!(ledger(&[]).record(0, A, Duplicate), Err(Promise::Invented));
-        assert_eq!(ledger(&[(A, Created)]).record(0, A, Created), Err(Promise::Doubled));
+        assert_eq!(expected(&[]).record(0, A, Duplicate), Err(Promise::Invented));
+        assert_eq!(expected(&[(A, Created)]).record(0, A, Created), Err(Promise::Doubled));
         // A repeat was answered 200: so it was stored then, and can't be new now.
-        assert_eq!(ledger(&[(A, Unknown), (A, Duplicate)]).record(0, B, Created), Err(Promise::Doubled));
+        assert_eq!(expected(&[(A, Unknown), (A, Duplicate)]).record(0, B, Created), Err(Promise::Doubled));
     }
 
     #[test]
@@ -295,10 +300,10 @@ mod tests {
 
     #[test]
     fn unknown_outcomes_are_counted() {
-        let mut ledger = ledger(&[(A, Unknown)]);
-        ledger.record(1, A, Unknown).unwrap();
-        ledger.record(2, A, Created).unwrap();
-        ledger.meet(1, &PLAN.payload(Name { sender: 0, number: 1 }, A)).unwrap();
-        assert_eq!(ledger.unknown(), (2, 1));
+        let mut expected = expected(&[(A, Unknown)]);
+        expected.record(1, A, Unknown).unwrap();
+        expected.record(2, A, Created).unwrap();
+        expected.meet(1, &PLAN.payload(Name { sender: 0, number: 1 }, A)).unwrap();
+        assert_eq!(expected.unknown(), (2, 1));
     }
 }

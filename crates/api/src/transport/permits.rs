@@ -1,4 +1,4 @@
-//! A bounded number of places, of which each client has a share; who keeps us waiting longest makes room.
+//! A bounded number of permits, of which each client has a share; who keeps us waiting longest makes room.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -12,27 +12,27 @@ use prometheus::{IntCounter, IntGauge, Registry};
 
 use crate::access::client_addr::network_of;
 
-/// One in so many places is kept for those who have been told to go and have not gone yet.
+/// One in so many permits is kept for those who have been told to go and have not gone yet.
 const PARTS_FOR_LEAVING: usize = 16;
 
-/// Places for connections, or for what connections do.
-pub(crate) struct Places {
+/// Permits for connections, or for what connections do.
+pub(crate) struct Permits {
     /// Most that are held.
     max: usize,
     /// Most that one client holds.
     client_max: usize,
     started: Instant,
-    /// Since when the holder of each place waits for its client, in microseconds after the start; 0 if it does not.
+    /// Since when the holder of each permit waits for its client, in microseconds after the start; 0 if it does not.
     /// Apart from the rest, because all are looked through to find the longest.
     waits_since_us: Box<[AtomicU64]>,
     leaving: Box<[Leaving]>,
     held: Mutex<Held>,
-    metrics: PlaceMetrics,
+    metrics: PermitMetrics,
 }
 
-/// What is counted of places.
+/// What is counted of permits.
 #[derive(Clone)]
-pub(crate) struct PlaceMetrics {
+pub(crate) struct PermitMetrics {
     /// How many are held.
     pub(crate) held: IntGauge,
     /// How many there are.
@@ -43,7 +43,7 @@ pub(crate) struct PlaceMetrics {
     pub(crate) evicted: IntCounter,
 }
 
-impl PlaceMetrics {
+impl PermitMetrics {
     /// Registers what is counted of `what`, under names that begin with `name`.
     ///
     /// # Errors
@@ -79,21 +79,21 @@ struct Leaving {
 
 struct Held {
     free: Vec<usize>,
-    /// Who holds each place; `None` if nobody does, or who does has been told to go.
+    /// Who holds each permit; `None` if nobody does, or who does has been told to go.
     clients: Box<[Option<IpAddr>]>,
     n_held: usize,
     n_of_client: HashMap<IpAddr, usize>,
 }
 
-/// A place; it is free again when this is dropped.
-pub(crate) struct Place {
-    places: Arc<Places>,
+/// A permit; it is free again when this is dropped.
+pub(crate) struct Permit {
+    permits: Arc<Permits>,
     at: usize,
 }
 
-impl Places {
-    /// Of `n` places some are for those who are leaving. One client holds `client_max` at most.
-    pub(crate) fn new(n: usize, client_max: usize, metrics: PlaceMetrics) -> Arc<Self> {
+impl Permits {
+    /// Of `n` permits some are for those who are leaving. One client holds `client_max` at most.
+    pub(crate) fn new(n: usize, client_max: usize, metrics: PermitMetrics) -> Arc<Self> {
         let max = (n - n / PARTS_FOR_LEAVING).max(1);
         metrics.max.add(i64::try_from(max).unwrap_or(i64::MAX));
         Arc::new(Self {
@@ -112,21 +112,21 @@ impl Places {
         })
     }
 
-    /// Gives a client a place. If it has its share already, whichever of its own waits longest makes room; if all are
+    /// Gives a client a permit. If it has its share already, whichever of its own waits longest makes room; if all are
     /// held, whichever of all does. `has_all`: its share is the whole, as that of a proxy who comes for many.
     ///
     /// `None` if nobody waits who could make room.
-    pub(crate) fn take(self: &Arc<Self>, client: IpAddr, has_all: bool) -> Option<Place> {
+    pub(crate) fn take(self: &Arc<Self>, client: IpAddr, has_all: bool) -> Option<Permit> {
         let client = network_of(client.to_canonical());
-        let place = self.take_among(&mut self.held(), client, has_all);
-        match place {
+        let permit = self.take_among(&mut self.held(), client, has_all);
+        match permit {
             Some(_) => self.metrics.held.inc(),
             None => self.metrics.refused.inc(),
         }
-        place
+        permit
     }
 
-    fn take_among(self: &Arc<Self>, held: &mut Held, client: IpAddr, has_all: bool) -> Option<Place> {
+    fn take_among(self: &Arc<Self>, held: &mut Held, client: IpAddr, has_all: bool) -> Option<Permit> {
         let n_of_client = held.n_of_client.get(&client).copied().unwrap_or(0);
         let has_room = if !has_all && n_of_client >= self.client_max {
             self.evict(held, Some(client))
@@ -140,9 +140,9 @@ impl Places {
         held.clients[at] = Some(client);
         held.n_held += 1;
         *held.n_of_client.entry(client).or_default() += 1;
-        let place = Place { places: Arc::clone(self), at };
-        place.waits();
-        Some(place)
+        let permit = Permit { permits: Arc::clone(self), at };
+        permit.waits();
+        Some(permit)
     }
 
     /// Tells whoever waits longest to go, of one client or of all; false if nobody waits.
@@ -183,40 +183,40 @@ impl Held {
     }
 }
 
-impl Place {
+impl Permit {
     /// The client keeps us waiting, from now on if it does not yet.
     pub(crate) fn waits(&self) {
-        let since_us = &self.places.waits_since_us[self.at];
+        let since_us = &self.permits.waits_since_us[self.at];
         if since_us.load(Ordering::Relaxed) == 0 {
-            let now_us = u64::try_from(self.places.started.elapsed().as_micros()).unwrap_or(u64::MAX);
+            let now_us = u64::try_from(self.permits.started.elapsed().as_micros()).unwrap_or(u64::MAX);
             since_us.store(now_us.max(1), Ordering::Relaxed);
         }
     }
 
     /// The client does not keep us waiting any more.
     pub(crate) fn works(&self) {
-        self.places.waits_since_us[self.at].store(0, Ordering::Relaxed);
+        self.permits.waits_since_us[self.at].store(0, Ordering::Relaxed);
     }
 
-    /// Ready once another needs the place more.
+    /// Ready once another needs the permit more.
     pub(crate) fn poll_told_to_go(&self, cx: &mut Context<'_>) -> Poll<()> {
-        let leaving = &self.places.leaving[self.at];
+        let leaving = &self.permits.leaving[self.at];
         leaving.waker.register(cx.waker());
         if leaving.is_told.load(Ordering::Acquire) { Poll::Ready(()) } else { Poll::Pending }
     }
 }
 
-impl Drop for Place {
+impl Drop for Permit {
     fn drop(&mut self) {
-        // Whoever looks for a place to tell has the lock, and does not find this one while it is made as new.
-        let mut held = self.places.held();
+        // Whoever looks for a permit to tell has the lock, and does not find this one while it is made as new.
+        let mut held = self.permits.held();
         self.works();
-        let leaving = &self.places.leaving[self.at];
+        let leaving = &self.permits.leaving[self.at];
         drop(leaving.waker.take());
         leaving.is_told.store(false, Ordering::Release);
         held.forget(self.at);
         held.free.push(self.at);
-        self.places.metrics.held.dec();
+        self.permits.metrics.held.dec();
     }
 }
 
@@ -228,66 +228,66 @@ mod tests {
 
     use super::*;
 
-    fn places(n: usize, client_max: usize) -> Arc<Places> {
-        Places::new(n, client_max, PlaceMetrics::new(&Registry::new(), "a", "a").unwrap())
+    fn permits(n: usize, client_max: usize) -> Arc<Permits> {
+        Permits::new(n, client_max, PermitMetrics::new(&Registry::new(), "a", "a").unwrap())
     }
 
     fn client(n: u8) -> IpAddr {
         Ipv4Addr::new(192, 0, 2, n).into()
     }
 
-    fn is_told(place: &Place) -> bool {
-        place.poll_told_to_go(&mut Context::from_waker(noop_waker_ref())).is_ready()
+    fn is_told(permit: &Permit) -> bool {
+        permit.poll_told_to_go(&mut Context::from_waker(noop_waker_ref())).is_ready()
     }
 
-    /// Waits until the clock of the places has gone on, so that it is clear who waits longest.
+    /// Waits until the clock of the permits has gone on, so that it is clear who waits longest.
     fn tick() {
         let started = Instant::now();
         while started.elapsed().as_micros() < 10 {}
     }
 
-    fn take(places: &Arc<Places>, n: u8) -> Place {
+    fn take(permits: &Arc<Permits>, n: u8) -> Permit {
         tick();
-        places.take(client(n), false).unwrap()
+        permits.take(client(n), false).unwrap()
     }
 
     #[test]
     fn a_client_with_its_share_makes_room_for_itself() {
-        let places = places(32, 2);
-        let other = take(&places, 2);
-        let (first, second) = (take(&places, 1), take(&places, 1));
+        let permits = permits(32, 2);
+        let other = take(&permits, 2);
+        let (first, second) = (take(&permits, 1), take(&permits, 1));
         tick();
         first.works();
         first.waits();
-        let third = take(&places, 1);
+        let third = take(&permits, 1);
         assert_eq!([&other, &first, &second, &third].map(is_told), [false, false, true, false]);
         first.works();
         third.works();
-        assert!(places.take(client(1), false).is_none(), "nobody of its own waits");
-        assert!(places.take(client(1), true).is_some(), "it has the whole");
+        assert!(permits.take(client(1), false).is_none(), "nobody of its own waits");
+        assert!(permits.take(client(1), true).is_some(), "it has the whole");
     }
 
     #[test]
-    fn when_all_places_are_held_whoever_waits_longest_makes_room() {
-        let places = places(32, 32);
-        let held: Vec<_> = (0..30).map(|n| take(&places, n)).collect();
+    fn when_all_permits_are_held_whoever_waits_longest_makes_room() {
+        let permits = permits(32, 32);
+        let held: Vec<_> = (0..30).map(|n| take(&permits, n)).collect();
         held[0].works();
-        let last = take(&places, 100);
-        assert!(is_told(&held[1]) && held.iter().filter(|place| is_told(place)).count() == 1);
-        for place in held.iter().chain([&last]) {
-            place.works();
+        let last = take(&permits, 100);
+        assert!(is_told(&held[1]) && held.iter().filter(|permit| is_told(permit)).count() == 1);
+        for permit in held.iter().chain([&last]) {
+            permit.works();
         }
-        assert!(places.take(client(101), false).is_none(), "nobody waits");
+        assert!(permits.take(client(101), false).is_none(), "nobody waits");
         drop(held);
-        assert!(!is_told(&take(&places, 1)), "a place is as new when it is taken again");
+        assert!(!is_told(&take(&permits, 1)), "a permit is as new when it is taken again");
         drop(last);
-        assert!(places.held().n_of_client.is_empty());
+        assert!(permits.held().n_of_client.is_empty());
     }
 
     #[test]
-    fn there_is_one_place_at_least() {
-        let places = places(1, 1);
-        let _held = places.take(client(1), false).unwrap();
-        assert!(places.take(client(2), false).is_none(), "there is no room for who has to leave");
+    fn there_is_one_permit_at_least() {
+        let permits = permits(1, 1);
+        let _held = permits.take(client(1), false).unwrap();
+        assert!(permits.take(client(2), false).is_none(), "there is no room for who has to leave");
     }
 }
