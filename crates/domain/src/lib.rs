@@ -7,6 +7,8 @@
 
 pub mod time;
 
+pub mod source_name;
+
 pub mod message;
 pub mod payload;
 

@@ -5,7 +5,7 @@ use std::fmt;
 use bytes::Bytes;
 
 use crate::signature::Verified;
-use crate::source::SourceName;
+use crate::source_name::SourceName;
 use crate::time::{ExactTime, TimeError, Timestamp};
 
 /// Longest `message_id` in bytes: it is a key of an index, and no provider's ids come near it.

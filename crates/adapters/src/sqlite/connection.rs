@@ -6,26 +6,14 @@ use std::time::Duration;
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags};
 
-use crate::sqlite::wal::checkpoint;
-
 /// Time to wait for a lock that another process holds (a backup, an operator's shell).
 pub(crate) const BUSY_WAIT_MAX: Duration = Duration::from_secs(5);
 
 /// Bytes that the file of the write-ahead log is cut back to after it grew under a long read.
 const WAL_BYTES_KEPT: u64 = 64 << 20;
 
-/// Opens a database for writing; returns the journal mode that it has then.
-pub(crate) fn open_writer(path: &Path) -> rusqlite::Result<(Connection, String)> {
-    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-    let db = Connection::open_with_flags(path, flags)?;
-    // Before anything is written.
-    checkpoint::take_over(&db)?;
-    let mode = prepare_writer(&db)?;
-    Ok((db, mode))
-}
-
 /// Sets up a connection that writes; returns the journal mode.
-fn prepare_writer(db: &Connection) -> rusqlite::Result<String> {
+pub(crate) fn prepare_writer(db: &Connection) -> rusqlite::Result<String> {
     db.busy_timeout(BUSY_WAIT_MAX)?;
     let mode = db.pragma_update_and_check(None, "journal_mode", "wal", |row| row.get(0))?;
     // FULL: a commit returns when the write-ahead log is flushed. The whole product rests on it. A test finds these very

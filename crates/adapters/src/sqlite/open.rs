@@ -170,8 +170,15 @@ pub(crate) fn migrate(db: &mut Connection, path: &Path) -> Result<(), OpenError>
 pub(crate) fn open_writer(path: &Path) -> Result<Connection, OpenError> {
     private::create_file(path).map_err(|source| OpenError::Place { path: path.to_owned(), source })?;
     private::tighten(path);
-    let (db, mode) = connection::open_writer(path)
-        .map_err(|source| OpenError::Sqlite { path: path.to_owned(), source })?;
+    let open = || {
+        let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        let db = Connection::open_with_flags(path, flags)?;
+        // Before anything is written.
+        checkpoint::take_over(&db)?;
+        let mode = connection::prepare_writer(&db)?;
+        Ok((db, mode))
+    };
+    let (db, mode) = open().map_err(|source| OpenError::Sqlite { path: path.to_owned(), source })?;
     if mode != "wal" {
         return Err(OpenError::NoWal { path: path.to_owned(), mode });
     }

@@ -9,20 +9,22 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::time::{Duration, SystemTime};
 
-use crate::sqlite::files::beside;
 use crate::sqlite::files::private::FILE_MODE;
-
-pub(crate) const SUFFIX: &str = "-last-backup";
+use crate::sqlite::files::{LAST_BACKUP, beside};
 
 /// Notes that a backup was made at `dest`.
 pub(crate) fn note(path: &Path, dest: &Path) -> io::Result<()> {
-    let file =
-        OpenOptions::new().write(true).create(true).truncate(true).mode(FILE_MODE).open(beside(path, SUFFIX));
+    let file = OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .mode(FILE_MODE)
+        .open(beside(path, LAST_BACKUP));
     file?.write_all(dest.as_os_str().as_bytes())
 }
 
 /// Returns the time from 1970 to the last backup; `None` if there was none.
 pub(crate) fn made_at(path: &Path) -> Option<Duration> {
-    let made_at = beside(path, SUFFIX).metadata().and_then(|metadata| metadata.modified()).ok()?;
+    let made_at = beside(path, LAST_BACKUP).metadata().and_then(|metadata| metadata.modified()).ok()?;
     made_at.duration_since(SystemTime::UNIX_EPOCH).ok()
 }

@@ -11,6 +11,9 @@ pub(crate) mod start_lock;
 use std::io;
 use std::path::{Path, PathBuf};
 
+/// Suffix of the note of the last backup.
+pub(crate) const LAST_BACKUP: &str = "-last-backup";
+
 /// Removes the files beside the database with these suffixes, if they are there.
 pub(crate) fn remove_beside(path: &Path, suffixes: &[&str]) -> io::Result<()> {
     for suffix in suffixes {

@@ -8,8 +8,7 @@ use std::path::Path;
 
 use rustix::process::geteuid;
 
-use crate::sqlite::files::beside;
-use crate::sqlite::files::last_backup;
+use crate::sqlite::files::{LAST_BACKUP, beside};
 
 pub(crate) const FILE_MODE: u32 = 0o600;
 
@@ -20,7 +19,7 @@ const OTHERS: u32 = 0o007;
 
 /// Suffixes of all files of a database: SQLite's, those of the text index, and the note of the last backup.
 pub(crate) const SUFFIXES: [&str; 7] =
-    ["", "-wal", "-shm", "-search", "-search-wal", "-search-shm", last_backup::SUFFIX];
+    ["", "-wal", "-shm", "-search", "-search-wal", "-search-shm", LAST_BACKUP];
 
 /// Creates an empty file if there is none, which SQLite takes for an empty database. Files that SQLite creates beside it get
 /// the same mode.
@@ -42,8 +41,7 @@ pub(crate) fn create_folder(path: &Path) -> io::Result<()> {
 /// Takes away permissions of other users on our files of a database, which an older version or another program gave them.
 /// The group keeps its permissions: an operator gave it those on purpose.
 pub(crate) fn tighten(path: &Path) {
-    let files = SUFFIXES.into_iter().chain([last_backup::SUFFIX]);
-    for file in files.map(|suffix| beside(path, suffix)) {
+    for file in SUFFIXES.map(|suffix| beside(path, suffix)) {
         let Ok(metadata) = fs::metadata(&file) else {
             continue;
         };

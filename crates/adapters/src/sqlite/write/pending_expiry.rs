@@ -52,11 +52,12 @@ impl PendingExpiry {
         };
         pending.n_messages += n_messages;
         pending.n_keys += n_keys;
-        if is_all && let Some(ended) = self.0.take_if(|pending| pending.awaited_seq.is_some()) {
-            if ended.n_messages + ended.n_keys > 0 {
-                let (messages, keys) = (ended.n_messages as u64, ended.n_keys as u64);
-                events.push(StoreEvent::Purged { messages, keys, took: ended.started.elapsed() });
-            }
+        let ended = if is_all { self.0.take_if(|pending| pending.awaited_seq.is_some()) } else { None };
+        if let Some(Pending { n_messages, n_keys, started, .. }) = ended
+            && n_messages + n_keys > 0
+        {
+            let (messages, keys) = (n_messages as u64, n_keys as u64);
+            events.push(StoreEvent::Purged { messages, keys, took: started.elapsed() });
         }
         // After a failed transaction the last place was not known when the removal began.
         if let (Some(pending), Some(last_seq)) = (&mut self.0, last_seq) {
