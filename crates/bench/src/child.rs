@@ -23,7 +23,7 @@ pub(crate) struct Server {
     _folder: Option<TempDir>,
 }
 
-/// What a server took up since it started.
+/// Resources that a server used since it started.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Usage {
     /// Time on the cores, to the kernel's hundredth of a second.

@@ -32,7 +32,7 @@ const DELIVERIES_WAITING: usize = 8;
 /// Messages that a sender has on average.
 const MESSAGES_PER_SENDER: u64 = 100;
 
-/// How often to look how far the index of texts is.
+/// Time between two looks at the progress of the text index.
 const LOOK_EVERY: Duration = Duration::from_millis(250);
 
 #[derive(clap::Args)]
@@ -44,16 +44,16 @@ pub(crate) struct Args {
     contents: Contents,
 }
 
-/// What a store is filled with.
+/// Contents of a filled store.
 #[derive(Clone, Copy, Debug, clap::Args)]
 pub(crate) struct Contents {
-    /// How many messages
+    /// Number of messages
     #[arg(long, value_parser = clap::value_parser!(u64).range(1..))]
     pub(crate) messages: u64,
     /// Days over which they came in, from 2025-01-01 on
     #[arg(long, default_value_t = 30)]
     pub(crate) days: u32,
-    /// Where the randomness starts; the same gives the same messages
+    /// Seed of the randomness; the same gives the same messages
     #[arg(long, default_value_t = 1)]
     pub(crate) seed: u64,
 }

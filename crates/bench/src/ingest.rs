@@ -17,7 +17,7 @@ use crate::report;
 use crate::sender::{Ids, Sender, Shape};
 use crate::server::StoreKind;
 
-/// What a row is called that is about the store of `--database`.
+/// Name of the row for the store of `--database`.
 const FILLED: &str = "filled";
 
 #[derive(clap::Args)]
@@ -95,7 +95,7 @@ impl Scenario {
     }
 }
 
-/// What is ingested into.
+/// Store that the messages go into.
 #[derive(Clone, Copy)]
 enum Target<'a> {
     Empty(StoreKind),

@@ -29,7 +29,7 @@ pub(crate) struct Args {
     /// Seconds of load before each kill
     #[arg(long, default_value = "5", value_parser = load::seconds)]
     seconds: Duration,
-    /// How often
+    /// Number of restarts
     #[arg(long, default_value_t = 3)]
     rounds: u32,
 }

@@ -25,12 +25,12 @@ const DAYS: u32 = 2;
 /// A purge that takes longer than that never ends.
 const PURGE_TIME_MAX: Duration = Duration::from_secs(600);
 
-/// How often to look whether it has ended.
+/// Time between two looks at whether it has ended.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
 
 #[derive(clap::Args)]
 pub(crate) struct Args {
-    /// How many messages; half of them expire
+    /// Number of messages; half of them expire
     #[arg(long, default_value_t = 1_000_000, value_parser = clap::value_parser!(u64).range(2..))]
     messages: u64,
     /// Seconds of load before anything expires

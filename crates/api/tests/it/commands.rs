@@ -109,7 +109,7 @@ fn sign_prints_the_header_for_a_file_or_standard_input() {
     assert!(String::from_utf8(output.stderr).unwrap().contains("WEBHOOK_SECRET"));
 }
 
-/// What a command prints with --json.
+/// Returns the output of a command with --json.
 fn json_of(folder: &Path, arguments: &[&str], code: i32) -> Value {
     let output = run(folder, &[arguments, &["--json"]].concat(), b"");
     assert_eq!(output.status.code(), Some(code), "{output:?}");
