@@ -1,4 +1,4 @@
-//! What the operating system tells the process, and the promise that it ends in time.
+//! Signals of the operating system, and the promise that the process exits in time.
 
 use std::io::{self, Write};
 use std::time::Duration;
@@ -8,7 +8,7 @@ use tokio::signal::unix::{self, SignalKind};
 /// From a signal to the end of the process, whatever is stuck: within the ten seconds of the contract.
 const STOP_TIME_MAX: Duration = Duration::from_millis(9_500);
 
-/// The signals that a service minds.
+/// Signals that the service handles.
 pub(crate) struct Signals {
     terminate: unix::Signal,
     interrupt: unix::Signal,
@@ -16,13 +16,13 @@ pub(crate) struct Signals {
     user1: unix::Signal,
 }
 
-/// What one of them asks for.
+/// Request that a signal stands for.
 pub(crate) enum Signal {
-    /// To end, by the signal of this name.
+    /// Stop, by the signal of this name.
     Stop(&'static str),
-    /// To read anew what can be read anew.
+    /// Reload the certificate.
     Reload,
-    /// To log everything, or no longer.
+    /// Switch the log to all lines, or back.
     ToggleDebug,
 }
 

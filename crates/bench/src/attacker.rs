@@ -14,7 +14,7 @@ use crate::BenchError;
 use crate::honest::connect;
 use crate::load;
 
-/// Where all attacks come from.
+/// Address of all attacks.
 const ADDR: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 2);
 
 /// Connections that are opened in a second at first.
@@ -23,7 +23,7 @@ const OPENED_PER_S: u32 = 1000;
 /// Those that are opened in place of others that the server has closed: holding is the attack, not hurrying.
 const REOPENED_PER_S: u32 = 100;
 
-/// Attack.
+/// Attack of one kind.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub(crate) enum Attack {
     /// Bodies of a mebibyte that look signed and are dribbled

@@ -32,7 +32,7 @@ const DELIVERIES_WAITING: usize = 8;
 /// Messages that a sender has on average.
 const MESSAGES_PER_SENDER: u64 = 100;
 
-/// Time between two looks at the lag of the text index.
+/// Time between two looks at the progress of the text index.
 const LOOK_EVERY: Duration = Duration::from_millis(250);
 
 #[derive(clap::Args)]
@@ -44,7 +44,7 @@ pub(crate) struct Args {
     contents: Contents,
 }
 
-/// Messages that a store is filled with.
+/// Contents of a filled store.
 #[derive(Clone, Copy, Debug, clap::Args)]
 pub(crate) struct Contents {
     /// Number of messages
@@ -53,7 +53,7 @@ pub(crate) struct Contents {
     /// Days over which they came in, from 2025-01-01 on
     #[arg(long, default_value_t = 30)]
     pub(crate) days: u32,
-    /// Where the randomness starts; the same gives the same messages
+    /// Seed of the randomness; the same gives the same messages
     #[arg(long, default_value_t = 1)]
     pub(crate) seed: u64,
 }

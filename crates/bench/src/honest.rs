@@ -17,7 +17,7 @@ use crate::BenchError;
 use crate::sender::Sender;
 use crate::target::{TLS_NAME, Target};
 
-/// Where it comes from.
+/// Address of the honest sender.
 const ADDR: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 3);
 
 /// Webhooks a second: a busy sender, and little for the server.
@@ -29,7 +29,7 @@ const WEBHOOKS_PER_NEW_CONNECTION: u64 = 4;
 /// A sender waits no longer.
 const ANSWER_TIME_MAX: Duration = Duration::from_secs(10);
 
-/// Outcome of its webhooks.
+/// Results of its webhooks.
 pub(crate) struct Outcome {
     pub(crate) n_sent: u64,
     /// From when each was due to its answer 200, in microseconds.

@@ -95,7 +95,7 @@ impl Scenario {
     }
 }
 
-/// Store that is ingested into.
+/// Store that the messages go into.
 #[derive(Clone, Copy)]
 enum Target<'a> {
     Empty(StoreKind),

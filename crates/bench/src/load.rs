@@ -17,7 +17,7 @@ use tokio::time::sleep_until;
 use crate::BenchError;
 use crate::sender::Sender;
 
-/// Load: connections, duration and rate.
+/// Requests of a load, and their rate.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Load {
     pub(crate) connections: usize,
@@ -41,13 +41,13 @@ impl Load {
 /// Connections that together are never without a request under way: half of what one commit takes.
 pub(crate) const FULL_CONNECTIONS: usize = 256;
 
-/// Outcome of a load.
+/// Result of a load.
 #[derive(Debug)]
 pub(crate) struct Outcome {
     pub(crate) took: Duration,
     /// Of answers 200, up to a minute, in microseconds, to three digits.
     pub(crate) latency_us: Histogram<u64>,
-    /// Answers with another status.
+    /// Number of answers with another status.
     pub(crate) refused: BTreeMap<u16, u64>,
 }
 

@@ -54,12 +54,12 @@ pub(crate) const ORDER_SIGN: char = '#';
 /// 2025-01-01T00:00:00Z.
 const FIRST_US: i64 = 1_735_689_600_000_000;
 
-/// Most delay with which a message is sent on.
+/// Longest delay of a message.
 const LATE_US_MAX: i64 = 600_000_000;
 
 #[derive(clap::Args)]
 pub(crate) struct Args {
-    /// Where the randomness starts
+    /// Seed of the randomness
     #[arg(long, default_value_t = 1)]
     seed: u64,
     /// Number of messages
@@ -67,7 +67,7 @@ pub(crate) struct Args {
     count: u64,
 }
 
-/// Senders of messages, and how often each sends.
+/// Senders, and how often each sends.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Traffic {
     /// The first are the busiest.
@@ -92,7 +92,7 @@ pub(crate) struct Message {
     pub(crate) ts: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) text: Option<String>,
-    /// When it comes in.
+    /// Time of its arrival.
     #[serde(skip)]
     pub(crate) received_at: Timestamp,
 }

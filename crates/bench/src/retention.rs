@@ -25,7 +25,7 @@ const DAYS: u32 = 2;
 /// A purge that takes longer than that never ends.
 const PURGE_TIME_MAX: Duration = Duration::from_secs(600);
 
-/// Time between two looks whether it has ended.
+/// Time between two looks at whether it has ended.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
 
 #[derive(clap::Args)]

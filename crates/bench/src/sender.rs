@@ -1,4 +1,4 @@
-//! The messages that a load posts: made from their number, signed.
+//! Requests of a load: messages made from their number, signed.
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -43,7 +43,7 @@ const SECS_PER_DAY: u64 = 24 * 3600;
 /// anywhere, and no two are the same.
 const MIX: u64 = 0x9e37_79b9_7f4a_7c15;
 
-/// Kind of the messages.
+/// Content of the requests.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Shape {
     pub(crate) ids: Ids,
@@ -96,7 +96,7 @@ impl Sender {
         Ok(Arc::new(sender))
     }
 
-    /// Returns the number of requests.
+    /// Number of requests.
     pub(crate) fn n_requests(&self) -> u64 {
         self.n_requests.load(Ordering::Relaxed)
     }

@@ -1,4 +1,4 @@
-//! Properties that hold for any bytes that a stranger sends: one file per property.
+//! Properties that must hold for any bytes that a stranger sends, one file each.
 //!
 //! A property is a function of bytes that panics where it is broken. libFuzzer searches for such bytes
 //! (`fuzz_targets/`, run by `.ci/fuzz` on the nightly compiler); `tests/` tries the committed inputs (`corpus/`)

@@ -233,7 +233,7 @@ fn check_messages(query: &str, answer: &Answer, model: &MemoryStore) {
     }
 }
 
-/// That it is a 422 which complains of these places.
+/// Asserts that it is a 422 which names these fields.
 fn assert_invalid(answer: &Answer, locs: impl Iterator<Item = serde_json::Value>) {
     assert_eq!(answer.status, 422, "{answer:?}");
     let json = answer.json();

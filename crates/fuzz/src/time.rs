@@ -5,7 +5,7 @@ use std::cmp::Ordering;
 use domain::message::SentAt;
 use domain::time::{ExactTime, FRACTION_DIGITS_MAX};
 
-/// Meaning of a timestamp, in the plainest terms.
+/// Plainest reading of a timestamp.
 struct Reading<'a> {
     /// Whole seconds since 1970-01-01T00:00:00Z.
     secs: i64,
@@ -26,7 +26,7 @@ pub fn check(input: &[u8]) {
     }
 }
 
-/// Returns true if the contract takes this `ts`.
+/// Returns true for a `ts` that the contract allows.
 pub(crate) fn is_utc(text: &str) -> bool {
     text.ends_with('Z') && read(text).is_some()
 }

@@ -21,7 +21,7 @@ const ANSWER_BYTES_MAX: u64 = 64 << 10;
 
 /// Check that the server on this machine is ready: exit code 0 if it is, else 1.
 ///
-/// For containers without curl. It connects to the address on which `serve` listens with the same settings.
+/// Made for containers without curl. It connects to the address on which `serve` listens with the same settings.
 #[derive(clap::Args)]
 pub struct Args {
     #[command(flatten)]

@@ -5,7 +5,7 @@ use std::fmt::Write;
 /// Characters of a stranger's text that are printed for people: what a webhook is answered has fewer.
 const CHARS_PRINTED_MAX: usize = 1000;
 
-/// Whether a character acts instead of being seen: controls (C0, DEL, C1), line and paragraph separators, marks that
+/// Returns true for a character that acts instead of being seen: controls (C0, DEL, C1), line and paragraph separators, marks that
 /// turn the direction of what follows ("Trojan Source", CVE-2021-42574), and what has neither width nor shape.
 pub(crate) fn is_active(c: char) -> bool {
     c.is_control()

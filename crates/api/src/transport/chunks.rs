@@ -3,7 +3,7 @@
 //! actix-http closes a connection without an answer when a chunk's size is wrong. What is found wrong here is not
 //! given to it: the body then breaks off, which is answered.
 
-/// Where in a body in chunks the next byte is.
+/// Position of the next byte in a body in chunks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Position {
     SizeStart,
@@ -21,7 +21,7 @@ enum Position {
     End,
 }
 
-/// What has been seen of a body in chunks.
+/// Parser of a body in chunks, which keeps its position between reads.
 #[derive(Debug)]
 pub(crate) struct Chunks {
     position: Position,
@@ -64,7 +64,7 @@ impl Chunks {
         Ok(at)
     }
 
-    /// Where the byte after `byte` is; `None` if `byte` can't be where it is.
+    /// Returns the position after `byte`; `None` if `byte` is not valid at the present one.
     fn next(&mut self, byte: u8) -> Option<Position> {
         // A line of an extension or a trailer; RFC 9110, section 5.5.
         let is_text = byte == b'\t' || !byte.is_ascii_control();

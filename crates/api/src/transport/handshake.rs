@@ -1,4 +1,4 @@
-//! TLS handshakes: how many at once, and how long one may take.
+//! TLS handshakes: their number and their time are bounded.
 //!
 //! A handshake takes up to a hundred KiB before it is clear who is there, so that there are fewer of them than
 //! connections. Silent clients make room: for their own when these have their share, for others when all are under way.
@@ -25,10 +25,10 @@ const HANDSHAKES_MAX: usize = 1024;
 /// Those of one client: as many as a sender's pool may open at a time.
 const CLIENT_HANDSHAKES_MAX: usize = 256;
 
-/// For a handshake to end: two round trips and two lost packets.
+/// Time for a handshake: two round trips and two lost packets.
 const HANDSHAKE_TIME_MAX: Duration = Duration::from_secs(5);
 
-/// Makes TLS of connections.
+/// Acceptor of TLS connections.
 #[derive(Clone)]
 pub(crate) struct Handshakes {
     acceptor: TlsAcceptor,

@@ -1,8 +1,8 @@
 //! The head of a request, before actix-http (3.20) sees it: where it ends, how the body is framed, and whether
 //! actix-http would take it.
 //!
-//! What actix-http would not take it answers with a bare 400, past the log and the metrics: so it does not get it. And
-//! what it takes otherwise than the standards say is written in the way that both understand: an `Upgrade`, which is
+//! actix-http answers a head that it does not take with a bare 400, past the log and the metrics, so it is not given
+//! one. A head that it reads otherwise than the standards say is rewritten in the way that both understand: an `Upgrade`, which is
 //! never followed, is ignored (RFC 9110, section 7.8) and doesn't change the framing; `Expect` is answered
 //! when the body is wanted; a character that should have been percent-encoded in the target is.
 
@@ -19,13 +19,13 @@ pub(crate) const HEAD_BYTES_MAX: usize = 64 << 10;
 /// Most header fields; actix-http takes no more.
 const FIELDS_MAX: usize = 96;
 
-/// What `http::Uri` does not take in a target though many clients send it as it is.
+/// Characters that `http::Uri` does not take in a target, though many clients send them unencoded.
 const TO_ENCODE: &AsciiSet = &CONTROLS.add(b' ').add(b'"').add(b'<').add(b'>').add(b'`');
 
-/// How the body that follows a head is framed.
+/// Framing of the body that follows a head.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Framing {
-    /// So many bytes; 0 if there is no body.
+    /// Number of bytes; 0 if there is no body.
     Length(u64),
     /// In chunks.
     Chunked,
@@ -38,13 +38,13 @@ pub(crate) struct Head {
     pub(crate) framing: Framing,
     /// The client waits with the body until it is wanted.
     pub(crate) expects_continue: bool,
-    /// What is to be made blank.
+    /// Parts that are overwritten with blanks.
     blank: Vec<Range<usize>>,
     /// The target, if something in it is to be percent-encoded.
     target: Option<Range<usize>>,
 }
 
-/// Why a head is not served.
+/// Reason why a head is not served.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum BadHead {
     /// It is not HTTP, or can be read in more than one way.
@@ -133,12 +133,12 @@ impl Head {
         Ok(Some(head))
     }
 
-    /// Whether the head is as long after it is written as actix-http is to see it.
+    /// Returns true if the head keeps its length when it is rewritten for actix-http.
     pub(crate) fn keeps_its_length(&self) -> bool {
         self.target.is_none()
     }
 
-    /// Writes blanks in place of what actix-http is not to see. `bytes` begins with the head.
+    /// Writes blanks over the parts that actix-http must not see. `bytes` begins with the head.
     pub(crate) fn write_blanks(&self, bytes: &mut [u8]) {
         for range in &self.blank {
             bytes[range.clone()].fill(b' ');

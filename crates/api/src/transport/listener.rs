@@ -1,4 +1,4 @@
-//! Where the service listens: an address, a unix socket, or what systemd opened for it.
+//! Listening sockets: of an address, on a file, or passed by systemd.
 
 use std::fmt;
 use std::fs::{self, Permissions};
@@ -18,13 +18,13 @@ const UNIX: &str = "unix:";
 /// Longest path of a unix socket: what a `sockaddr_un` has room for (unix(7)).
 const PATH_BYTES_MAX: usize = 107;
 
-/// Who may connect by a unix socket: its owner, and the group, in which a proxy may be.
+/// Mode of a unix socket: its owner and its group, in which a proxy may be, can connect.
 const SOCKET_MODE: u32 = 0o660;
 
-/// Sockets that systemd may open: one for webhooks, one for questions.
+/// Sockets that systemd may open: one for webhooks, one for queries.
 const PASSED_MAX: usize = 2;
 
-/// Where to listen.
+/// Address to listen on.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Address {
     /// An IP address and a port.
@@ -46,7 +46,7 @@ impl Address {
         }
     }
 
-    /// Whether only this machine reaches it.
+    /// Returns true if only this machine can connect to it.
     #[must_use]
     pub fn is_local(&self) -> bool {
         match self {
@@ -120,8 +120,8 @@ impl Listening {
         }
     }
 
-    /// Those that systemd opened (`LISTEN_FDS`, sd_listen_fds(3)): the first is for webhooks, and unless there is a
-    /// second one, for questions, too.
+    /// Returns the sockets that systemd opened (`LISTEN_FDS`, sd_listen_fds(3)). The first is for webhooks, and also
+    /// for queries unless there is a second one.
     ///
     /// # Errors
     /// There are more, or one is of another kind.
@@ -179,7 +179,7 @@ fn bind_unix(path: &Path) -> io::Result<(UnixListener, SocketFile)> {
     Ok((listener, SocketFile { path: path.to_owned(), inode }))
 }
 
-/// Whether a file is the socket of a process that was killed.
+/// Returns true if a file is the socket of a process that was killed.
 fn is_abandoned(path: &Path) -> bool {
     let is_socket = fs::symlink_metadata(path).is_ok_and(|file| file.file_type().is_socket());
     is_socket && UnixStream::connect(path).is_err_and(|e| e.kind() == ErrorKind::ConnectionRefused)

@@ -1,4 +1,4 @@
-//! The limit of open files, and how many connections it leaves room for.
+//! Limit of open files, and the number of connections that it leaves room for.
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
@@ -7,7 +7,7 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 pub const CONNECTIONS_MAX: usize = 8192;
 
 /// Files beside connections, so that these never take those away that the database needs: SQLite has 44 open, the
-/// database and the index of texts with a log each for nine readers and for what keeps the index, the database with its log for
+/// database and the text index with a log each for nine readers and for what keeps the index, the database with its log for
 /// the writer, and two files of shared memory. The rest is listeners, workers, the log, and what is opened for
 /// a moment. On two cores that makes 67 without a client.
 const FILES_RESERVED: u64 = 256;
@@ -15,7 +15,7 @@ const FILES_RESERVED: u64 = 256;
 /// The limit of open files that leaves room for as many connections as we would take.
 pub const FILES_WANTED: u64 = FILES_RESERVED + CONNECTIONS_MAX as u64;
 
-/// How many connections the process has files for, at most [`CONNECTIONS_MAX`]. Raises its limit of open
+/// Returns the number of connections that the process has files for, at most [`CONNECTIONS_MAX`]. Raises its limit of open
 /// files as far as it may by itself.
 #[must_use]
 pub fn connections_max() -> usize {

@@ -1,4 +1,5 @@
-//! A bounded number of permits, of which each client has a share; who keeps us waiting longest makes room.
+//! Permits: a bounded number, of which each client has a share. The client that has been waited for longest makes
+//! room.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -30,16 +31,16 @@ pub(crate) struct Permits {
     metrics: PermitMetrics,
 }
 
-/// What is counted of permits.
+/// Metrics of permits.
 #[derive(Clone)]
 pub(crate) struct PermitMetrics {
-    /// How many are held.
+    /// Permits that are held.
     pub(crate) held: IntGauge,
-    /// How many there are.
+    /// Permits that can be held.
     pub(crate) max: IntGauge,
-    /// Who was given none.
+    /// Clients that were refused a permit.
     pub(crate) refused: IntCounter,
-    /// Who was told to go, so that another had room.
+    /// Holders that were told to go, so that another had room.
     pub(crate) evicted: IntCounter,
 }
 
@@ -79,7 +80,7 @@ struct Leaving {
 
 struct Held {
     free: Vec<usize>,
-    /// Who holds each permit; `None` if nobody does, or who does has been told to go.
+    /// Holder of each permit; `None` if it is free, or its holder has been told to go.
     clients: Box<[Option<IpAddr>]>,
     n_held: usize,
     n_of_client: HashMap<IpAddr, usize>,
@@ -92,7 +93,8 @@ pub(crate) struct Permit {
 }
 
 impl Permits {
-    /// Of `n` permits some are for those who are leaving. One client holds `client_max` at most.
+    /// Returns `n` permits, some of which are kept for holders that have been told to go. One client holds `client_max`
+    /// at most.
     pub(crate) fn new(n: usize, client_max: usize, metrics: PermitMetrics) -> Arc<Self> {
         let max = (n - n / PARTS_FOR_LEAVING).max(1);
         metrics.max.add(i64::try_from(max).unwrap_or(i64::MAX));

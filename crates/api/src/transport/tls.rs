@@ -74,10 +74,10 @@ impl Tls {
         Ok(Self { files, provider, current })
     }
 
-    /// Reads the files anew; connections made from now on see what is in them.
+    /// Reloads the files. Connections made from now on get the new certificate.
     ///
     /// # Errors
-    /// [`TlsError`]; what was presented before is presented still.
+    /// [`TlsError`]; the previous certificate is still presented.
     pub fn reload(&self) -> Result<(), TlsError> {
         let renewed = read(&self.files, &self.provider)?;
         *self.current.0.write().unwrap_or_else(PoisonError::into_inner) = renewed;
@@ -111,7 +111,7 @@ fn read(files: &TlsFiles, provider: &CryptoProvider) -> Result<Arc<CertifiedKey>
     Ok(Arc::new(pair.map_err(|source| TlsError::Pair { files: files.clone(), source })?))
 }
 
-/// What `parse` finds in a file, or what is there instead; `openssl` is the command that converts it.
+/// Parses a PEM file; the error says what is in it instead. `openssl` is the command that converts it.
 fn in_pem<T>(
     variable: &str,
     path: &Path,

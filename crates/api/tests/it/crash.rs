@@ -18,14 +18,14 @@ const SENDERS: usize = 16;
 
 const LOAD: Load = Load { run: 0, padding: 0, answers: 500 };
 
-/// What many connections send.
+/// Load of many connections.
 #[derive(Clone, Copy)]
 pub(crate) struct Load {
     /// Part of each id, so that another run has others.
     pub(crate) run: usize,
     /// Bytes that each message has beside the usual ones.
     pub(crate) padding: usize,
-    /// How many answers tell that the load is on.
+    /// Answers after which the load is on.
     pub(crate) answers: usize,
 }
 
@@ -109,7 +109,7 @@ fn kill_9_under_load_loses_nothing_that_was_answered_200() {
 
 const FLUSHES_AND_WRITES: &str = "trace=fdatasync,fsync,write,writev,sendto,sendmsg,exit_group";
 
-/// Whether system calls can be traced here; says so if not.
+/// Returns true if system calls can be traced here, and reports if not.
 pub(crate) fn can_trace() -> bool {
     let can = Command::new("strace").args(["-qq", "true"]).output().is_ok_and(|o| o.status.success());
     if !can {
@@ -141,7 +141,7 @@ fn end_trace(mut app: TestApp, file: &str) -> String {
     }
 }
 
-/// Whether a flush of the write-ahead log has ended within these lines of a trace.
+/// Returns true if a flush of the write-ahead log has ended within these lines of a trace.
 fn has_flush(calls: &[&str]) -> bool {
     let is_flush = |line: &&str| {
         (line.contains("fdatasync(") || line.contains("fsync(")) && line.contains("app.db-wal>")

@@ -21,7 +21,7 @@ fn assert_done(output: &Output) {
     assert!(output.status.success(), "{output:?}");
 }
 
-/// Whether any of these files has these bytes anywhere, in any case.
+/// Returns true if any of these files has these bytes anywhere, in any case.
 fn are_in_files(folder: &Path, needle: &str) -> Vec<String> {
     let files = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
     let has_it = |path: &std::path::PathBuf| {
@@ -128,7 +128,7 @@ fn without_a_server_it_deletes_too_and_tells_by_its_exit_code_if_there_was_nothi
     assert!(std::fs::read_dir(elsewhere.path()).unwrap().next().is_none(), "nothing was made");
 }
 
-/// What expires is overwritten, too.
+/// Expired messages are overwritten, too.
 #[test]
 fn expired_text_is_not_in_the_files() {
     let mut app = TestApp::start();

@@ -140,7 +140,7 @@ fn a_folder_in_the_place_of_a_file_is_called_a_folder() {
 /// Nobody, on most systems.
 const STRANGER: u32 = 65_534;
 
-/// Whether this process may become another user; says so if not.
+/// Returns true if this process may become another user, and reports if not.
 fn can_be_another() -> bool {
     let is_root = geteuid().is_root();
     if !is_root {

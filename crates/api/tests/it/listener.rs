@@ -1,4 +1,4 @@
-//! Where the service listens: a unix socket, and what systemd opened for it.
+//! Listening on a unix socket, and on sockets that systemd opened.
 
 use std::fs::Permissions;
 use std::io::{BufRead, BufReader, Read, Write};

@@ -15,7 +15,7 @@ use ureq::Agent;
 
 use super::super::Error;
 
-/// For an instance to be ready: it has at most one life's write-ahead log to read.
+/// Time for an instance to be ready: it has at most one life's write-ahead log to read.
 const START_TIME_MAX: Duration = Duration::from_secs(30);
 
 /// The database, in the folder of the run.

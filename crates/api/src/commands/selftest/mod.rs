@@ -187,7 +187,7 @@ fn audit(
     Ok(listed.values().sum())
 }
 
-/// For one instance, which is on this machine.
+/// Returns a client for one instance, which is on this machine.
 fn agent() -> Agent {
     client::config(SENDERS.into()).proxy(None).build().new_agent()
 }

@@ -17,7 +17,7 @@ pub(super) const SENDERS: u8 = 16;
 /// Phone numbers that one sender writes from: few enough that each has pages of messages.
 const PHONES_PER_SENDER: u32 = 16;
 
-/// When the first message was sent, and how much later each next one: 2025-01-15T10:00:00Z, a quarter of a second.
+/// Time of the first message, 2025-01-15T10:00:00Z, and the time between two: a quarter of a second.
 const FIRST_US: i64 = 1_736_935_200_000_000;
 const STEP_US: i64 = 250_000;
 
@@ -60,10 +60,10 @@ pub(super) enum Version {
     B,
 }
 
-/// When an instance is killed.
+/// Moment at which an instance is killed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Kill {
-    /// So long after its process began, while it starts or not long after.
+    /// This long after its process began, while it starts or soon after.
     Starting { after: Duration },
     /// Under load: so long after it has acknowledged so many messages.
     Serving { acknowledged: u32, after: Duration },
@@ -104,7 +104,7 @@ impl Plan {
         })
     }
 
-    /// When the instances are killed, one after the other, without end.
+    /// Returns the kills of the instances, one after the other, without end.
     pub(super) fn kills(self) -> impl Iterator<Item = Kill> {
         let mut rng = self.rng(0);
         std::iter::repeat_with(move || {

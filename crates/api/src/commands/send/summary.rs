@@ -13,7 +13,7 @@ use super::super::{Error, print};
 /// Longest latency that is measured, retries included: ten minutes.
 const LATENCY_US_MAX: u64 = 600_000_000;
 
-/// How many different reasons of refusal are told.
+/// Most different reasons of refusal that are printed.
 const REASONS_MAX: usize = 10;
 
 /// Result of sending one message.
