@@ -41,13 +41,14 @@ soak: ## the long tests, an hour and a half: kills, power cuts, random questions
 	$(TARGET)/release/hookkeeper-bench attack --folder $(TARGET)
 	.ci/fuzz 600
 
-lint: ## formatting, clippy, docs, layers, what lies in deploy/
-	$(CARGO) fmt --all --check
-	$(CARGO) clippy --locked --workspace --all-targets -- -D warnings
-	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --workspace --no-deps --document-private-items
-	.ci/layers
-	deploy/check.sh
-	.ci/readme list >/dev/null
+lint: ## formatting, clippy, docs, layers, what lies in deploy/; prints only what fails
+	@$(CARGO) fmt --all --check
+	@$(CARGO) clippy --quiet --locked --workspace --all-targets -- -D warnings
+	@RUSTDOCFLAGS="-D warnings" $(CARGO) doc --quiet --locked --workspace --no-deps --document-private-items
+	@.ci/layers
+	@.ci/layers_test
+	@deploy/check.sh
+	@.ci/readme list >/dev/null
 
 demo: ## send a thousand messages, show what came in
 	@$(CARGO) build --release --locked -p api -p bench

@@ -10,8 +10,8 @@ fail() { echo "$*" >&2; failed=1; }
 for script in *.sh prometheus/*.sh; do sh -n "$script" || failed=1; done
 
 if command -v promtool >/dev/null; then
-    (cd prometheus && promtool check config prometheus.yml && promtool check rules alerts.yml &&
-        promtool test rules alerts_test.yml) || failed=1
+    said=$(cd prometheus && { promtool check config prometheus.yml && promtool check rules alerts.yml &&
+        promtool test rules alerts_test.yml; } 2>&1) || fail "$said"
 else
     echo "skipped: no promtool"
 fi

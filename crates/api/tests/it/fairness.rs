@@ -104,7 +104,7 @@ fn memory_is_kept_for_small_bodies() {
     drop(held);
 }
 
-/// What the address of a proxy has is not shared by all who come through it.
+/// The share of a proxy's address is not divided among all who come through it.
 #[test]
 fn behind_a_proxy_the_share_is_that_of_the_forwarded_client() {
     let app = TestApp::with(&[("TRUSTED_PROXIES", "127.0.0.1")]);
@@ -176,7 +176,7 @@ fn when_there_are_all_connections_the_longest_idle_one_makes_room() {
     assert_eq!(asking.answer(true).unwrap().status, 200);
 }
 
-/// Who does not read its answers keeps us waiting, too.
+/// A client that does not read its answers holds a connection as well.
 #[test]
 fn connections_whose_answers_are_not_read_make_room() {
     let app = TestApp::with(&[("CLIENT_CONNECTIONS_MAX", "5")]);

@@ -52,8 +52,8 @@ fn cut(disk: &mut Disk, mut app: TestApp) -> TestApp {
     TestApp::on(disk.folder(), &[])
 }
 
-/// How many large messages come before a fault: with few, what fails is where the log grows; with many, the log has been
-/// moved, has begun anew, and what fails is written over what was there before. With neither is it being moved just then.
+/// Large messages before a fault. With few, the log grows where the fault is. With many, the log has been moved and has
+/// restarted, and the fault is where old pages are overwritten. With neither is it being moved just then.
 const BEFORE: [usize; 2] = [2, 23];
 
 /// Goal: after a failed flush nothing rests on what was not written anew. Method: a device that fails what is

@@ -28,7 +28,7 @@ fn a_schema_that_is_not_ours_is_not_ready() {
     assert_eq!(app.get("/health/live").status, 200);
 }
 
-/// What is wrong inside is for the operator: in the log, with the token, and on the machine itself.
+/// Internal reasons are for the operator only: in the log, with the token, and on the machine itself.
 #[test]
 fn a_stranger_is_told_that_it_is_not_ready_and_no_more() {
     let app = TestApp::with(&[("WEBHOOK_SECRET", UNSET), ("API_TOKEN", "s3cret")]);

@@ -20,12 +20,12 @@ const DISK_MEBIBYTES: u64 = 256;
 /// With it a thousand messages fill the write-ahead log, so that cuts fall before, while and after it is moved.
 const PADDING: usize = 16 << 10;
 
-/// How many times: `POWER_CUTS`, or what every test run has time for.
+/// Returns the runs: as many as `POWER_CUTS`, or two.
 fn runs() -> Range<usize> {
     0..std::env::var("POWER_CUTS").map_or(2, |n| n.parse().unwrap())
 }
 
-/// What comes before the cut of a run: 1 to 2,048 answers, by a hash of its number.
+/// Returns the load before the cut of a run: 1 to 2,048 answers, by a hash of its number.
 fn load(run: usize) -> Load {
     let answers = 1 + ((run as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 53);
     Load { run, padding: PADDING, answers: usize::try_from(answers).unwrap() }

@@ -137,7 +137,7 @@ fn what_people_type_into_a_query_is_understood() {
     assert_eq!(line["path"], "/%C3%A9cole");
 }
 
-/// What is no request is answered, logged and counted as requests are.
+/// Bytes that are no request are answered, logged and counted as requests are.
 #[test]
 fn what_is_no_request_is_told_so() {
     let app = TestApp::start();

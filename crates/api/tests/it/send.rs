@@ -164,7 +164,7 @@ fn answering(answer: fn(&str) -> String) -> SocketAddr {
     addr
 }
 
-/// What a server says goes to a terminal, and nobody has vouched for that server.
+/// A server's answer goes to a terminal, and nobody has vouched for that server.
 #[test]
 fn what_a_server_says_is_printed_without_what_a_terminal_would_act_on() {
     let addr = answering(|_| {
