@@ -9,13 +9,13 @@ TARGET := $(or $(CARGO_TARGET_DIR),$(CARGO_BUILD_TARGET_DIR),target)
 BINARY := $(TARGET)/release/hookkeeper
 SECRET_FILE := data/webhook_secret
 
-# For what needs a secret natively: the one that is set, or one of our own in data/, made once.
+# Sets the secret for a command that needs one: the one of the environment, or one in data/, created once.
 define ensure_secret
 (umask 077; mkdir -p data); \
 if [ -z "$$WEBHOOK_SECRET" ] && [ -z "$$WEBHOOK_SECRET_FILE" ]; then \
 	if [ ! -s $(SECRET_FILE) ]; then \
 		(umask 077; od -An -N32 -tx1 /dev/urandom | tr -d ' \n' > $(SECRET_FILE)); \
-		echo "made a random WEBHOOK_SECRET in $(SECRET_FILE)" >&2; \
+		echo "created a random WEBHOOK_SECRET in $(SECRET_FILE)" >&2; \
 	fi; \
 	export WEBHOOK_SECRET_FILE=$(SECRET_FILE); \
 fi
@@ -31,7 +31,7 @@ run: ## build and serve on 127.0.0.1:8000, data in ./data
 test: ## run all tests
 	$(CARGO) test --locked --workspace
 
-soak: ## the long tests, an hour and a half: kills, power cuts, random questions, orders of steps, attacks, fuzzing
+soak: ## the long tests, an hour and a half: kills, power cuts, random queries, orders of steps, attacks, fuzzing
 	@$(CARGO) build --release --locked -p api -p bench
 	$(BINARY) selftest $(TARGET) --kills 1000 --seed 42
 	POWER_CUTS=20 $(CARGO) test --locked -p api --test it powercut -- --nocapture --test-threads 1

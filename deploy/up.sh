@@ -117,7 +117,7 @@ while :; do
     waited=$((waited + 1))
 done
 ./logs.sh --tail 5 >&2
-# Exit code 2 is a mistake in the configuration: starting again, as the engine does for ever, would not mend it. It can
+# Exit code 2 means invalid configuration: another start, which the engine would try forever, would not help. It can
 # be asked for while nothing runs.
 for _ in 1 2 3 4 5; do
     [ "$why" = "it ended" ] && [ "$(state '{{.State.Status}}')" = running ] || break

@@ -133,7 +133,7 @@ async fn append(
     Ok(n_stored as u64)
 }
 
-/// Completes the index of texts and closes the store, which a killed server has not done: what is measured next
+/// Completes the text index and closes the store, which a killed server has not done: what is measured next
 /// is not to be held up by that.
 pub(crate) fn settle_database(database: &Path) -> Result<(), BenchError> {
     runtime()?.block_on(async { settle(&open(database)?).await })

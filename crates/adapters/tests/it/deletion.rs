@@ -69,7 +69,7 @@ fn n_open(path: &Path) -> usize {
 }
 
 /// Goal: a deletion forgets only what it has erased. It forgot all, also what another one had removed meanwhile, whose text
-/// then stayed in the index of texts. Method: it is held up at the index, after it has looked what to erase; the other
+/// then stayed in the text index. Method: it is held up at the index, after it has looked what to erase; the other
 /// one removes a message that came before, and is killed.
 #[tokio::test]
 async fn what_another_deletion_removed_meanwhile_is_not_forgotten() {
@@ -94,7 +94,7 @@ async fn what_another_deletion_removed_meanwhile_is_not_forgotten() {
     assert_eq!(delete(&path, "+1"), Deleted { messages: 0, left_before: 0, is_log_empty: true });
 }
 
-/// Goal: a deletion that could not empty the log of the index of texts says so, and the next one finishes it. It
+/// Goal: a deletion that could not empty the log of the text index says so, and the next one finishes it. It
 /// looked only at the log of the messages, and was done.
 #[tokio::test]
 async fn a_deletion_is_not_done_while_the_log_of_the_index_of_texts_is_read() {

@@ -93,7 +93,7 @@ async fn index_all_but_deleted(store: &SqliteStore, path: &Path) {
     wait_until("all messages are indexed", || indexed_seq(path) == 41_000);
 }
 
-/// Goal: an index of texts that is not of this database is not believed. Method: it is put beside another one.
+/// Goal: a text index that is not of this database is not believed. Method: it is put beside another one.
 #[tokio::test]
 async fn an_index_of_texts_of_another_database_is_made_anew() {
     let (folder, other) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());

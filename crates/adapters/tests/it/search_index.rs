@@ -1,4 +1,4 @@
-//! A damaged index of texts: found, made anew, and never a reason for a missed message.
+//! A damaged text index: found, made anew, and never a reason for a missed message.
 
 use std::fs::{self, File};
 use std::io::Write;

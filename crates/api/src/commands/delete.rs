@@ -62,7 +62,7 @@ pub fn run(args: &Args) -> Result<(), Error> {
     }
     if !is_log_empty {
         return Err(Error::Failed(format!(
-            "the write-ahead log of {} or of its index of texts may still have their text: somebody was reading all \
+            "the write-ahead log of {} or of its text index may still have their text: somebody was reading all \
              the time (a search, a backup, a check or an export). Run the same command again when that has ended",
             path.display()
         )));

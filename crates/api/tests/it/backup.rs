@@ -128,7 +128,7 @@ fn a_backup_or_restore_never_overwrites() {
     std::fs::write(folder.path().join("b.db"), "precious").unwrap();
     let (code, said, why) = run(folder.path(), &["backup", "b.db"]);
     assert_eq!((code, said.as_str()), (Some(1), ""));
-    assert!(why.contains("b.db is there already"), "{why}");
+    assert!(why.contains("b.db exists already"), "{why}");
     assert_eq!(std::fs::read(folder.path().join("b.db")).unwrap(), b"precious");
 
     assert_eq!(run(folder.path(), &["backup", "good.db"]).0, Some(0));

@@ -31,7 +31,7 @@ fn are_in_files(folder: &Path, needle: &str) -> Vec<String> {
     files.filter(has_it).map(|path| path.display().to_string()).collect()
 }
 
-/// Texts that the index of texts has a trigram of.
+/// Texts that the text index has a trigram of.
 fn indexed_texts(app: &TestApp, trigram: &str) -> i64 {
     let index = Database::open(app.folder().path().join("data/app.db-search")).unwrap();
     index.busy_timeout(Duration::from_secs(5)).unwrap();

@@ -99,7 +99,7 @@ fn a_url_that_looks_like_a_mistake_is_refused_and_says_what_to_write() {
     }
 }
 
-/// Twenty-three of fifty ended with 1: they made the same folder, the same schema, the same index of texts.
+/// Twenty-three of fifty ended with 1: they made the same folder, the same schema, the same text index.
 #[test]
 fn first_starts_at_once_on_a_new_folder_all_succeed() {
     let folder = new_folder();
@@ -132,7 +132,7 @@ fn a_folder_in_the_place_of_a_file_is_called_a_folder() {
     }
     run(path, &["migrate"]);
     let said = refused(path, &["backup", "inbox"], 1);
-    assert!(said.contains("inbox: it is a folder, name a file to make in it"), "{said}");
+    assert!(said.contains("inbox: it is a folder, name a file in it"), "{said}");
     let said = refused(path, &["restore", "inbox", "--database-url", "sqlite:///new.db"], 1);
     assert!(said.contains("inbox: it is a folder"), "{said}");
 }

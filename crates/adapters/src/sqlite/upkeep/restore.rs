@@ -26,6 +26,9 @@ use crate::sqlite::upkeep::snapshot::{self, CheckError};
 /// Reason why nothing was restored. A database that existed is unchanged; one that did not may exist now, and is empty.
 #[derive(Debug, thiserror::Error)]
 pub enum RestoreError {
+    /// There is no backup.
+    #[error("there is no backup at {0}")]
+    NoBackup(PathBuf),
     /// The backup can't be read.
     #[error(transparent)]
     Source(#[from] CheckError),
@@ -76,7 +79,10 @@ pub enum RestoreError {
 /// # Errors
 /// [`RestoreError`]; a database that holds anything, or is in use, is left as it is.
 pub fn restore(src: &Path, path: &Path, progress: &mut dyn FnMut(u64, u64)) -> Result<Report, RestoreError> {
-    let mut source = snapshot::open(src)?;
+    let mut source = snapshot::open(src).map_err(|error| match error {
+        CheckError::NotThere(path) => RestoreError::NoBackup(path),
+        error => error.into(),
+    })?;
     let backup = snapshot::begin(&mut source).map_err(snapshot::cannot_read(src))?;
     let report = check::examine(&backup).map_err(snapshot::cannot_read(src))?;
     if !report.is_ok() {
