@@ -42,8 +42,7 @@ async fn total(store: &SqliteStore) -> u64 {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn sqlite_keeps_every_promise_of_the_ports() {
-    for (name, promise) in PROMISES {
-        println!("{name}");
+    for (_, promise) in PROMISES {
         let folder = tempfile::tempdir().unwrap();
         promise(&Database(folder.path().join("app.db"))).await;
     }

@@ -20,7 +20,7 @@ use crate::sqlite::upkeep::snapshot::{self, CheckError, known_version, or_damage
 /// by its digest. It reads the whole database; a server may write at the same time.
 ///
 /// # Errors
-/// [`CheckError`], if it can't be read. Damage is not an error but a [`Problem`].
+/// [`CheckError`], if it can't be read. Damage is not an error but a [`Problem`](crate::sqlite::Problem).
 pub fn check(path: &Path) -> Result<Report, CheckError> {
     let mut db = snapshot::open(path)?;
     let mut look = || {
