@@ -36,7 +36,7 @@ use rustix::fs::StatVfs;
 pub use files::permissions::Denied;
 pub use open::OpenError;
 pub use options::SqliteOptions;
-pub use schema::SCHEMA_VERSION;
+pub use schema::newest_schema;
 pub use upkeep::backup::{BackupError, backup};
 pub use upkeep::check::check;
 pub use upkeep::delete::{DeleteError, Deleted, Doomed, delete};

@@ -11,7 +11,7 @@ use crate::sqlite::connection::{self, BUSY_WAIT_MAX};
 use crate::sqlite::files::permissions::Denied;
 use crate::sqlite::files::start_lock::StartLock;
 use crate::sqlite::files::{beside, folder_of, location, page_cache, private};
-use crate::sqlite::schema::{self, Owner, SCHEMA_VERSION};
+use crate::sqlite::schema::{self, Owner, newest_schema};
 use crate::sqlite::wal::checkpoint;
 
 /// Before this version, resetting the write-ahead log could lose a commit
@@ -208,9 +208,9 @@ fn refuse_others(path: &Path) -> Result<(), OpenError> {
         schema::owner(&db)
     };
     match look().map_err(|source| OpenError::Sqlite { path: path.to_owned(), source })? {
-        Owner::Hookkeeper(..=SCHEMA_VERSION) => Ok(()),
+        Owner::Hookkeeper(found) if found <= newest_schema() => Ok(()),
         Owner::Hookkeeper(found) => {
-            Err(OpenError::Newer { path: path.to_owned(), found, known: SCHEMA_VERSION })
+            Err(OpenError::Newer { path: path.to_owned(), found, known: newest_schema() })
         }
         Owner::Another => Err(OpenError::Foreign(path.to_owned())),
     }

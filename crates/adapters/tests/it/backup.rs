@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use adapters::digest::sha256;
-use adapters::sqlite::{BackupError, Problem, Report, RestoreError, SCHEMA_VERSION, backup, check, restore};
+use adapters::sqlite::{BackupError, Problem, Report, RestoreError, backup, check, newest_schema, restore};
 use domain::contract::Sample;
 use domain::message::NewMessage;
 use domain::store::MessageStore;
@@ -81,9 +81,9 @@ async fn a_backup_is_one_file_that_is_a_database_by_itself() {
     let before = std::fs::read(&path).unwrap();
     let dest = elsewhere.path().join("b.db");
     let report = back_up(&path, &dest).unwrap();
-    let want = Report { messages: 3, senders: 2, schema_version: SCHEMA_VERSION, problems: vec![] };
+    let want = Report { messages: 3, senders: 2, schema_version: newest_schema(), problems: vec![] };
     assert_eq!(report, want);
-    assert_eq!(report.to_string(), format!("messages 3, senders 2, schema version {SCHEMA_VERSION}: ok"));
+    assert_eq!(report.to_string(), format!("messages 3, senders 2, schema version {}: ok", newest_schema()));
     assert_eq!(files(elsewhere.path()), ["b.db"]);
     let bytes = std::fs::read(&dest).unwrap();
     // Offsets 18 and 19: 1 is a rollback journal, 2 would be a write-ahead log (SQLite's file format).
@@ -180,12 +180,12 @@ async fn a_backup_of_what_can_not_be_restored_is_refused() {
     let error = back_up(&foreign, &dest).unwrap_err();
     assert!(matches!(error, BackupError::Refused { problem: Problem::NoSchema, .. }), "{error}");
     let path = database(&folder).await;
-    replace_schema_version(&path, SCHEMA_VERSION + 1);
+    replace_schema_version(&path, newest_schema() + 1);
     let error = back_up(&path, &dest).unwrap_err();
     assert!(error.to_string().contains("newer"), "{error}");
     let no_folder = elsewhere.path().join("x/b.db");
     assert!(matches!(back_up(&path, &no_folder).unwrap_err(), BackupError::Refused { .. }));
-    replace_schema_version(&path, SCHEMA_VERSION);
+    replace_schema_version(&path, newest_schema());
     assert!(matches!(back_up(&path, &no_folder).unwrap_err(), BackupError::File { .. }));
     assert!(files(elsewhere.path()).is_empty(), "{:?}", files(elsewhere.path()));
 }

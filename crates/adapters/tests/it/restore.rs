@@ -1,6 +1,6 @@
 //! Restores: onto nothing, and never over anything.
 
-use adapters::sqlite::{RestoreError, SCHEMA_VERSION, check, restore};
+use adapters::sqlite::{RestoreError, check, newest_schema, restore};
 use domain::store::MessageStore;
 use rusqlite::Connection;
 
@@ -74,7 +74,7 @@ async fn a_restore_never_overwrites() {
     assert!(matches!(refused("not a database of hookkeeper"), RestoreError::Foreign(_)));
     std::fs::remove_file(&path).unwrap();
     open(&path).close().await;
-    replace_schema_version(&path, SCHEMA_VERSION + 1);
+    replace_schema_version(&path, newest_schema() + 1);
     refused("newer hookkeeper");
     std::fs::write(&path, "Dear diary, this is not a database. ".repeat(100)).unwrap();
     refused("not a database");

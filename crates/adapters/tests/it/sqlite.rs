@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
 use adapters::sqlite::{
-    BATCH_MESSAGES_MAX, OpenError, QUEUE_BYTES_MAX, SCHEMA_VERSION, SqliteOptions, SqliteStore,
+    BATCH_MESSAGES_MAX, OpenError, QUEUE_BYTES_MAX, SqliteOptions, SqliteStore, newest_schema,
 };
 use domain::contract::{PROMISES, Sample, Store, Stores};
 use domain::message::{PhoneNumber, SentAt};
@@ -115,7 +115,7 @@ async fn a_newer_schema_is_refused_and_not_touched() {
     let path = folder.path().join("app.db");
     open(&path).close().await;
     let db = Connection::open(&path).unwrap();
-    let newer = SCHEMA_VERSION + 1;
+    let newer = newest_schema() + 1;
     db.execute(
         "INSERT INTO refinery_schema_history SELECT ?1, 'from_the_future', applied_on, checksum FROM refinery_schema_history LIMIT 1",
         [newer],

@@ -19,6 +19,6 @@ pub struct Args {
 pub fn run(args: &Args) -> Result<(), Error> {
     let path = super::database_path(&args.database)?;
     sqlite::migrate(&path)?;
-    let (path, version) = (path.display(), sqlite::SCHEMA_VERSION);
+    let (path, version) = (path.display(), sqlite::newest_schema());
     super::print(&format_args!("{path} has schema version {version}"))
 }

@@ -1,6 +1,6 @@
 //! `hookkeeper version`: prints the version of this build.
 
-use adapters::sqlite::SCHEMA_VERSION;
+use adapters::sqlite::newest_schema;
 use serde_json::json;
 
 use super::Error;
@@ -20,7 +20,7 @@ pub fn run(args: &Args) -> Result<(), Error> {
         return super::print(&json!({
             "version": env!("CARGO_PKG_VERSION"),
             "commit": env!("HOOKKEEPER_COMMIT"),
-            "schema_version": SCHEMA_VERSION,
+            "schema_version": newest_schema(),
         }));
     }
     super::print(&format_args!("hookkeeper {}", crate::VERSION))

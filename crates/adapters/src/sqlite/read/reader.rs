@@ -18,7 +18,7 @@ use crate::sqlite::open::OpenError;
 use crate::sqlite::read::listing::list;
 use crate::sqlite::read::stats::stats;
 use crate::sqlite::read::text_contains;
-use crate::sqlite::schema::{self, SCHEMA_VERSION};
+use crate::sqlite::schema::{self, newest_schema};
 use crate::sqlite::search::file;
 use crate::sqlite::search::indexer::{Published, SearchIndex};
 use crate::sqlite::tables::messages;
@@ -125,8 +125,9 @@ impl Reader {
             schema::version(tx)
         };
         let found = self.run(&self.probes, OPERATION, look).await?;
-        if found != SCHEMA_VERSION {
-            let why = format!("it is {found}, not {SCHEMA_VERSION}");
+        let known = newest_schema();
+        if found != known {
+            let why = format!("it is {found}, not {known}");
             return Err(StoreError::new(StoreErrorKind::Fault, OPERATION, why));
         }
         Ok(())

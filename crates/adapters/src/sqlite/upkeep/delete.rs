@@ -14,7 +14,7 @@ use rusqlite::{Connection, Transaction, TransactionBehavior};
 
 use crate::sqlite::files::location;
 use crate::sqlite::open::{self, OpenError};
-use crate::sqlite::schema::{self, SCHEMA_VERSION};
+use crate::sqlite::schema::{self, newest_schema};
 use crate::sqlite::search::file as search;
 use crate::sqlite::tables::messages::{self, MessageRow};
 use crate::sqlite::tables::segments::segment_of;
@@ -104,7 +104,7 @@ pub fn delete(path: &Path, doomed: &Doomed, progress: &mut dyn FnMut(u64)) -> Re
         OpenError::Sqlite { source, .. } => sqlite(source),
         other => DeleteError::Refused { path: path.to_owned(), problem: Problem::Damaged(other.to_string()) },
     })?;
-    if schema::version(&db).map_err(sqlite)? < SCHEMA_VERSION {
+    if schema::version(&db).map_err(sqlite)? < newest_schema() {
         return Err(DeleteError::Older { path: path.to_owned() });
     }
     let mut delete_all = || {

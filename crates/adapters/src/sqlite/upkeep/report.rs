@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use crate::sqlite::schema::SCHEMA_VERSION;
+use crate::sqlite::schema::newest_schema;
 
 /// Problems of one kind that a report lists: repair the first ten, and check again.
 pub(crate) const PROBLEMS_OF_A_KIND_MAX: usize = 10;
@@ -27,7 +27,7 @@ pub enum Problem {
     #[error("it is not a database of hookkeeper")]
     NoSchema,
     /// The schema is of a newer version, about which nothing else is known.
-    #[error("its schema version is {0}, made by a newer hookkeeper: this one knows up to {SCHEMA_VERSION}")]
+    #[error("its schema version is {0}, made by a newer hookkeeper: this one knows up to {known}", known = newest_schema())]
     Newer(i32),
     /// SQLite finds the file damaged, or a row that breaks a rule of its table.
     #[error("damaged: {0}")]

@@ -15,7 +15,7 @@ use rusqlite::{Connection, ErrorCode, OpenFlags};
 
 use crate::sqlite::files::{beside, folder_of, private, remove_beside};
 use crate::sqlite::open::{self, OpenError};
-use crate::sqlite::schema::{self, SCHEMA_VERSION};
+use crate::sqlite::schema::{self, newest_schema};
 use crate::sqlite::search::file as search;
 use crate::sqlite::tables::messages;
 use crate::sqlite::upkeep::check;
@@ -138,18 +138,19 @@ fn refuse_unless_empty(target: &Connection, path: &Path) -> Result<(), RestoreEr
     let look = || {
         let has_tables = target.prepare("SELECT 1 FROM sqlite_schema")?.exists([])?;
         let version = schema::version(target)?;
-        let messages: u64 = match version {
-            1..=SCHEMA_VERSION => messages::count(target)?,
-            _ => 0,
-        };
+        let is_known = (1..=newest_schema()).contains(&version);
+        let messages = if is_known { messages::count(target)? } else { 0 };
         Ok((has_tables, version, messages))
     };
     let path = path.to_owned();
     match look().map_err(cannot_write(&path))? {
-        (false, _, _) | (_, 1..=SCHEMA_VERSION, 0) => Ok(()),
-        (_, 1..=SCHEMA_VERSION, messages) => Err(RestoreError::Holds { path, messages }),
+        (false, _, _) => Ok(()),
         (_, 0, _) => Err(RestoreError::Foreign(path)),
-        (_, found, _) => Err(OpenError::Newer { path, found, known: SCHEMA_VERSION }.into()),
+        (_, found, _) if found > newest_schema() => {
+            Err(OpenError::Newer { path, found, known: newest_schema() }.into())
+        }
+        (_, _, 0) => Ok(()),
+        (_, _, messages) => Err(RestoreError::Holds { path, messages }),
     }
 }
 

@@ -8,7 +8,7 @@ use crate::sqlite::connection;
 use crate::sqlite::error::is_damage;
 use crate::sqlite::files::location;
 use crate::sqlite::files::permissions::Denied;
-use crate::sqlite::schema::{self, SCHEMA_VERSION};
+use crate::sqlite::schema::{self, newest_schema};
 use crate::sqlite::upkeep::report::Problem;
 
 /// Reason why a database can't be read at all.
@@ -66,8 +66,8 @@ pub(crate) fn begin(db: &mut Connection) -> rusqlite::Result<Transaction<'_>> {
 pub(crate) fn known_version(tx: &Transaction<'_>) -> rusqlite::Result<Result<i32, Problem>> {
     Ok(or_damage(schema::version(tx))?.and_then(|version| match version {
         0 => Err(Problem::NoSchema),
-        1..=SCHEMA_VERSION => Ok(version),
-        _ => Err(Problem::Newer(version)),
+        _ if version > newest_schema() => Err(Problem::Newer(version)),
+        _ => Ok(version),
     }))
 }
 
