@@ -50,7 +50,7 @@ setting() { echo "$config" | sed -n "s/^ *$1: *//p" | sed -n "1s/^[\"']\(.*\)[\"
 # Whoever runs this as root need not be who works here.
 own() { [ "$(id -u)" != 0 ] || chown "$(ls -nd .. | awk '{ print $3 ":" $4 }')" "$@"; }
 random() { od -An -N32 -tx1 /dev/urandom | tr -d ' \n'; }
-# add NAME VALUE: to .env, if it has no such line; one that says nothing is somebody's mistake.
+# add NAME VALUE: adds the line to .env unless it has one.
 add() {
     if grep -qsE "^[[:space:]]*(export[[:space:]]+)?$1[[:space:]]*([=:]|\$)" .env; then
         fail "$env_file has a line for $1, but Compose reads no value from it: write $1=... there, or remove the line"
@@ -66,11 +66,11 @@ if [ -z "$(setting WEBHOOK_SECRET)$(setting WEBHOOK_SECRET_FILE)" ]; then
     # The secret that this checkout has natively, if Compose would read it as it is.
     if grep -qsxE '[A-Za-z0-9._+/=-]+' "$native_file" && [ "$(wc -l <"$native_file")" -le 1 ]; then
         add WEBHOOK_SECRET "$(cat "$native_file")"
-        echo "took the webhook secret of $native_file: WEBHOOK_SECRET in $env_file"
+        echo "copied the webhook secret from $native_file: WEBHOOK_SECRET in $env_file"
     else
         secret=$(random)
         add WEBHOOK_SECRET "$secret"
-        echo "made a webhook secret: WEBHOOK_SECRET in $env_file (give it to the senders, keep it out of git)"
+        echo "created a webhook secret: WEBHOOK_SECRET in $env_file (give it to the senders; keep it out of git)"
         if [ ! -e "$native_file" ]; then
             (umask 077 && mkdir -p "${native_file%/*}" && printf %s "$secret" >"$native_file")
             own "${native_file%/*}" "$native_file"
@@ -82,7 +82,7 @@ case ",${COMPOSE_PROFILES:-$(sed -n 's/^COMPOSE_PROFILES=//p' .env 2>/dev/null)}
 *,observability,* | *,\*,*)
     if [ -z "$(setting GF_SECURITY_ADMIN_PASSWORD)" ]; then
         add GRAFANA_PASSWORD "$(random)"
-        echo "made a password for Grafana's user admin: GRAFANA_PASSWORD in $env_file"
+        echo "created a password for Grafana's user admin: GRAFANA_PASSWORD in $env_file"
     fi
     ;;
 esac
