@@ -140,5 +140,5 @@ async fn a_damaged_backup_is_not_restored() {
         assert!(!target.parent().unwrap().exists(), "{says}: nothing is made");
     }
     let error = put_back(&elsewhere.path().join("nowhere.db"), &target).unwrap_err();
-    assert!(error.to_string().contains("no database at"), "{error}");
+    assert!(error.to_string().contains("no backup at"), "{error}");
 }
