@@ -14,7 +14,7 @@ use shuttle::future::{JoinHandle, block_on, spawn, yield_now};
 use shuttle::rand::{Rng, thread_rng};
 use tokio::time::{clear_triggers, trigger_timeouts};
 
-use crate::disk::{Disk, Fate, bad, is_bad};
+use crate::disk::{Disk, Fate, Try, bad, is_bad};
 use crate::group_commit::{Bounds, Queue, group_commit};
 
 const CALLERS: usize = 4;
@@ -147,17 +147,22 @@ impl World {
         }
     }
 
-    /// Somebody gives the writer an order.
+    /// Somebody gives the writer an order. A full queue does not refuse it.
     pub(crate) fn order(self: &Arc<Self>) {
         let world = Arc::clone(self);
         self.spawn(async move {
             pause().await;
             let given = world.disk.n_tries();
-            if world.queue.order(()).await.is_ok() {
-                assert!(
-                    world.disk.since(given, |tries| tries.iter().any(|t| t.result.is_ok())),
-                    "not committed"
-                );
+            let answer = world.queue.order(()).await;
+            let since =
+                |n| world.disk.since(n, |tries: &[Try]| tries.iter().map(|t| t.result).collect::<Vec<_>>());
+            match answer.map_err(|error| error.kind) {
+                Ok(()) => assert!(since(given).contains(&Ok(())), "not committed"),
+                Err(StoreErrorKind::Busy) if !world.known().is_time_up => {
+                    let met_lock = since(given.saturating_sub(1)).contains(&Err(StoreErrorKind::Busy));
+                    assert!(met_lock, "an order was refused by a full queue");
+                }
+                Err(_) => {}
             }
         });
     }

@@ -149,42 +149,41 @@ pub(crate) struct Queue<O> {
 }
 
 impl<O> Queue<O> {
-    /// Appends messages, all or none; returns one answer for each.
+    /// Appends messages, all or none; returns one answer for each. A full queue refuses them at once.
     pub(crate) async fn append(&self, messages: Vec<NewMessage>) -> Result<Vec<Appended>, StoreError> {
-        self.write(Write::Append(messages)).await
-    }
-
-    /// Gives the writer other work, which it takes up with a commit.
-    pub(crate) async fn order(&self, order: O) -> Result<(), StoreError> {
-        self.write(Write::Order(order)).await.map(drop)
-    }
-
-    async fn write(&self, write: Write<O>) -> Result<Vec<Appended>, StoreError> {
         use mpsc::error::TrySendError;
+        use tokio::sync::TryAcquireError;
 
-        let busy = |why| StoreError::new(StoreErrorKind::Busy, OPERATION, why);
-        let closed = || StoreError::new(StoreErrorKind::Unavailable, OPERATION, "the store is closing");
-
-        // At least one: a write without messages waits too, and a semaphore may refuse to give none.
-        let bytes = queued_bytes(write.messages()).clamp(1, self.bytes_max);
+        // At least one: an append of nothing waits too, and a semaphore may refuse to give none.
+        let bytes = queued_bytes(&messages).clamp(1, self.bytes_max);
         let bytes = u32::try_from(bytes).unwrap_or(u32::MAX);
         let budget = match Arc::clone(&self.budget).try_acquire_many_owned(bytes) {
             Ok(permit) => permit,
-            Err(tokio::sync::TryAcquireError::NoPermits) => return Err(busy("the queue is full (bytes)")),
-            Err(tokio::sync::TryAcquireError::Closed) => return Err(closed()),
+            Err(TryAcquireError::NoPermits) => return Err(busy("the queue is full (bytes)")),
+            Err(TryAcquireError::Closed) => return Err(closed()),
         };
         let (reply, answer) = oneshot::channel();
-        match self.queue.try_send(Command::Write(Job { write, budget, reply })) {
-            Ok(()) => {}
-            Err(TrySendError::Full(_)) => return Err(busy("the queue is full (appends)")),
-            Err(TrySendError::Closed(_)) => return Err(closed()),
+        match self.queue.try_send(Command::Write(Job { write: Write::Append(messages), budget, reply })) {
+            Ok(()) => answered(answer).await,
+            Err(TrySendError::Full(_)) => Err(busy("the queue is full (appends)")),
+            Err(TrySendError::Closed(_)) => Err(closed()),
         }
-        let unknown = |why| Err(StoreError::new(StoreErrorKind::Unknown, OPERATION, why));
-        match timeout(COMMIT_WAIT_MAX, answer).await {
-            Ok(Ok(result)) => result,
-            Ok(Err(_)) => unknown("the writer ended before it answered"),
-            Err(_) => unknown("the commit takes too long"),
+    }
+
+    /// Gives the writer other work, which it takes up with a commit. Waits for room in a full queue: under a load that goes
+    /// on forever the work would never be done otherwise.
+    pub(crate) async fn order(&self, order: O) -> Result<(), StoreError> {
+        let (reply, answer) = oneshot::channel();
+        let give = async {
+            let budget = Arc::clone(&self.budget).acquire_owned().await.map_err(|_| closed())?;
+            let job = Job { write: Write::Order(order), budget, reply };
+            self.queue.send(Command::Write(job)).await.map_err(|_| closed())
+        };
+        match timeout(COMMIT_WAIT_MAX, give).await {
+            Ok(given) => given?,
+            Err(_) => return Err(busy("the queue stays full")),
         }
+        answered(answer).await.map(drop)
     }
 
     /// Returns whether commits work. If the last one failed, tries one now: a sender that waits for readiness sends no
@@ -223,6 +222,26 @@ impl<O> Queue<O> {
         // Waits for the end of the channel, not for any health. If a panic of the thread ended it, that was printed when it
         // happened; there is nothing left to close.
         let _ = self.health.clone().wait_for(|_| false).await;
+    }
+}
+
+fn busy(why: &str) -> StoreError {
+    StoreError::new(StoreErrorKind::Busy, OPERATION, why)
+}
+
+fn closed() -> StoreError {
+    StoreError::new(StoreErrorKind::Unavailable, OPERATION, "the store is closing")
+}
+
+/// Waits for the answer to a write, within bounded time.
+async fn answered(
+    answer: oneshot::Receiver<Result<Vec<Appended>, StoreError>>,
+) -> Result<Vec<Appended>, StoreError> {
+    let unknown = |why: &str| Err(StoreError::new(StoreErrorKind::Unknown, OPERATION, why));
+    match timeout(COMMIT_WAIT_MAX, answer).await {
+        Ok(Ok(result)) => result,
+        Ok(Err(_)) => unknown("the writer ended before it answered"),
+        Err(_) => unknown("the commit takes too long"),
     }
 }
 
